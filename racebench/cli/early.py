@@ -49,8 +49,9 @@ def begun(
             yield Early(server=started, processes=None, sessions=None)
             return
         from racebench.executors.processes import Processes
+        from racebench.executors.serving import PRELOAD
 
-        preload = ["racebench.load.early_sessions"]
+        preload = [*PRELOAD, "racebench.load.early_sessions"]
         if load.rate is not None:
             preload.append("racebench.workloads.arrivals")
         with Processes.of_command(preload=preload) as processes:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -51,6 +51,9 @@ from racebench.reports.terminal import exploration_table, progress
 from racebench.reports.terminal.progress import Progress
 from racebench.workloads import ad_hoc, catalog
 
+if TYPE_CHECKING:
+    from racebench.executors.processes import Processes
+
 #: Connections beside the sessions: to ask which session waits, to prepare each schedule, to create and drop the schema.
 EXTRA_CONNECTIONS = 4
 
@@ -75,6 +78,10 @@ class Exploring:
     def connections(self) -> int:
         """The most connections that are open at the same time: sessions, a consumer, and what watches them."""
         return max(request.sessions for request in self.explorations) + 1 + EXTRA_CONNECTIONS
+
+    def can_divide(self, exploration: ExplorationRequest) -> bool:
+        """Whether jobs search parts of an exploration."""
+        return self.jobs > 1 and not division.why_not(exploration, embedded=self.server.target is None)
 
 
 def request_of(
@@ -198,10 +205,10 @@ def explore(request: Exploring, output: OutputOptions, begun: EmbeddedServer | N
     `begun`: the embedded server, if it was begun before.
     """
     record = _Record(request=request)
-    with interruptible():
+    with _processes(request) as processes, interruptible():
         try:
             with shown_progress() as report_progress, application_prints_to_stderr():
-                _run(record, report_progress, begun)
+                _run(record, report_progress, begun, processes)
         finally:
             if record.results:
                 with reader_may_leave():
@@ -225,7 +232,22 @@ def explore(request: Exploring, output: OutputOptions, begun: EmbeddedServer | N
     )
 
 
-def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | None) -> None:
+@contextlib.contextmanager
+def _processes(request: Exploring) -> Iterator[Processes | None]:
+    """Where jobs can run, None if no search can be divided.
+
+    It is to be entered while the command has one thread and no connection: jobs are forks of a fork that is made here.
+    """
+    if not any(map(request.can_divide, request.explorations)):
+        yield None
+        return
+    from racebench.executors.processes import Processes
+
+    with Processes.of_command(preload=["racebench.exploration.jobs.job"]) as processes:
+        yield processes
+
+
+def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | None, processes: Processes | None) -> None:
     """Explore one strategy after another; an interrupted exploration is recorded too, as far as it came."""
     request = record.request
     with contextlib.ExitStack() as stack:
@@ -243,21 +265,20 @@ def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | Non
         if scenario is not request.scenario:
             explorations = tuple(_with_callables(exploration, scenario, schema) for exploration in explorations)
         possible = _possible(record, explorations, target)
-        jobs = stack.enter_context(_jobs(request))
+        jobs = None if processes is None else stack.enter_context(_jobs(request, processes))
         for number, exploration in enumerate(possible):
-            divided = request.jobs > 1 and not division.why_not(exploration, embedded=request.server.target is None)
             result = explorer.explore(
                 target,
                 exploration,
                 progress=partial(_tell, report_progress, exploration, number, len(possible)),
                 interrupted=record.add,
-                jobs=jobs if divided else None,
+                jobs=jobs if request.can_divide(exploration) else None,
             )
             record.add(result, complete=number + 1 == len(possible))
             report_progress.ended(exploration_text.row(result))
 
 
-def _jobs(request: Exploring) -> Jobs:
+def _jobs(request: Exploring, processes: Processes) -> Jobs:
     """The jobs, which have servers as the command's own is."""
     place = Place(
         version=request.server.version,
@@ -265,7 +286,7 @@ def _jobs(request: Exploring) -> Jobs:
         superuser=request.server.superuser,
         give_up_s=request.server.patience.give_up_s,
     )
-    return Jobs(request.jobs, place)
+    return Jobs(request.jobs, place, executor=lambda: contextlib.nullcontext(processes))
 
 
 def _tell(

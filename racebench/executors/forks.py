@@ -82,13 +82,13 @@ class _Fork:
 class Forks:
     """A processes.Starter. It is to be opened only where `possible()`.
 
-    `preload`: modules that are imported before, beside PRELOAD, because each process would import them by itself.
+    `preload`: modules that are imported before, because each process would import them by itself.
     """
 
     method = "fork"
 
-    def __init__(self, *, preload: Sequence[str] = ()) -> None:
-        self._preload = (*PRELOAD, *preload)
+    def __init__(self, *, preload: Sequence[str] = PRELOAD) -> None:
+        self._preload = tuple(preload)
         self._forker: socket.socket | None = None
         self._pid = 0
 

@@ -19,7 +19,7 @@ from racebench.core.errors import RacebenchError
 from racebench.core.signals import shielded
 from racebench.executors import Channel, Died, Worker, forks
 from racebench.executors.messages import packed, unpacked
-from racebench.executors.serving import Task
+from racebench.executors.serving import PRELOAD, Task
 from racebench.history.clocks import MachineClock
 
 #: Descriptors of this process: its pipe to another process, that one's to this, and what tells that it has ended.
@@ -125,7 +125,7 @@ class Processes:
         self._pool: list[_Process] = []
 
     @classmethod
-    def of_command(cls, *, preload: Sequence[str] = ()) -> Processes:
+    def of_command(cls, *, preload: Sequence[str] = PRELOAD) -> Processes:
         """The pool of a command, whose process has opened nothing so far: forks of it, if it has one thread.
 
         `preload`: modules that each process would import by itself.

@@ -11,7 +11,7 @@ from racebench.executors import Channel, Failure
 from racebench.executors.messages import packed, unpacked
 from racebench.executors.parent import ParentWatch
 
-#: What each process needs, and would import by itself if that which it is forked from had not.
+#: What each worker of a load needs, and would import by itself if the process that it is forked from had not.
 PRELOAD = (
     "racebench.executors.processes",
     "racebench.load.worker",
