@@ -138,7 +138,7 @@ def request_of(
         files=result_files(output, f"{scenario.name}-explored"),
         gates=checked_gates,
         named=frozenset((*subject.strategies, *([options.consumer] if options.consumer else ()))),
-        jobs=division.by_default() if options.jobs is None else options.jobs,
+        jobs=options.jobs,
     )
     if not request.explorations:
         raise UsageProblem(f"consumer '{options.consumer}' cannot read what these strategies write; choose another")
@@ -150,7 +150,7 @@ def request_of(
         or_consumer = ", or a --consumer" if scenario.consumers else ""
         raise UsageProblem(f"--sessions 1: a race needs two sessions; give 2 or more{or_consumer}")
     undivided = next(filter(None, (division.why_not(one, embedded=not target.dsn) for one in explorations)), "")
-    if undivided and (options.jobs or 1) > 1 and _is_on_the_command_line("jobs"):  # a setting is for what can be
+    if undivided and options.jobs > 1 and _is_on_the_command_line("jobs"):  # a setting is for what can be
         raise UsageProblem(f"--jobs {options.jobs}: {undivided}; leave out --jobs")
     request.files.check()
     return request

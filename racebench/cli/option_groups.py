@@ -86,7 +86,7 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplorationOptions:
-    """Which schedules are explored, and how far. Times are in seconds. `jobs`: None for as many as there are cores."""
+    """Which schedules are explored, and how far. Times are in seconds."""
 
     sessions: int | None
     consumer: str | None
@@ -100,7 +100,7 @@ class ExplorationOptions:
     draws: int
     step_timeout: float
     stop_at_first: bool
-    jobs: int | None
+    jobs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

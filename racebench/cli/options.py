@@ -278,9 +278,9 @@ def exploration() -> Decorator[Any]:
                 help="Number of choices of random numbers to explore, if scripts or calls draw any."),
         step_timeout(),
         _option("--stop-at-first", is_flag=True, help="Stop at the first schedule with an anomaly."),
-        _option("--jobs", type=Number(1, MOST_JOBS),
+        _option("--jobs", type=Number(1, MOST_JOBS), default=1, show_default=True,
                 help="Number of processes among which a search is divided, each with an embedded server of its own. "
-                "They start when a search lasts.  [default: the cores, at most 8; 1 with --dsn and for your own code]"),
+                "They start when a search lasts."),
     )  # fmt: skip
 
 

@@ -8,5 +8,5 @@ GIVE_UP_SECONDS = 300.0
 MOST_EXPLORED_SESSIONS = 9
 #: The most connections that are cut in a schedule of an exploration.
 MOST_CUT = 3
-#: The most processes among which a search is divided, and the most unless their number is given.
-MOST_JOBS, MOST_JOBS_BY_DEFAULT = 32, 8
+#: The most processes among which a search is divided.
+MOST_JOBS = 32

@@ -333,17 +333,13 @@ def shorten(
 def _shortest(
     world: ServerWorld, witness: tuple[int, ...], wanted: Callable[[ScheduleResult], bool]
 ) -> tuple[int, ...]:
-    """Look for a witness with fewer session switches: run all schedules without a switch, then with one, and so on.
-
-    Up to as many as the witness has: of several with so few, the first in the order of the search is shown, whichever
-    the search has met, since that depends on how it was divided among jobs.
-    """
+    """Look for a witness with fewer session switches: run all schedules without a switch, then with one, and so on."""
     deadline = time.monotonic() + _SHORTENING_S
     world.order, _ = divided(witness)
     found: list[ScheduleResult] = []
     world.crash = cuts(witness)
     world.ended = lambda result: found.append(result) if wanted(result) else None
-    for most in range(switches(witness) + 1):
+    for most in range(switches(witness)):
         search(world, reduce=True, go_on=lambda _: not found and time.monotonic() < deadline, most_switches=most)
         if found:
             break

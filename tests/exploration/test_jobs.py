@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from conftest import Command, Start, assert_one_line
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
+from racebench.executors.new_programs import NewPrograms
+from racebench.executors.processes import Processes
 from racebench.exploration.explorer import explore
 from racebench.exploration.jobs import sharing
 from racebench.exploration.jobs.messages import Place, Report
@@ -25,9 +28,9 @@ from waiting import LIMIT_S, finish, wait_for
 PLACE = Place(version=18, connections=10, superuser=False, give_up_s=LIMIT_S)
 
 
-def made(count: int) -> Jobs:
+def made(count: int, processes: Processes) -> Jobs:
     """Jobs that are ready."""
-    jobs = Jobs(count, PLACE)
+    jobs = Jobs(count, PLACE, executor=lambda: contextlib.nullcontext(processes))
     assert jobs.begin() == ""
 
     def all_are_ready() -> bool:
@@ -45,9 +48,16 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def jobs(cache_folder: Path) -> Iterator[Jobs]:
+def processes(cache_folder: Path) -> Iterator[Processes]:
+    """Processes that have imported what a job needs."""
     assert cache_folder.is_absolute()
-    with made(3) as three:
+    with Processes(starter=NewPrograms("forkserver", preload=["racebench.exploration.jobs.job"])) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def jobs(processes: Processes) -> Iterator[Jobs]:
+    with made(3, processes) as three:
         yield three
 
 
@@ -73,11 +83,7 @@ def findings(result: Exploration) -> tuple[object, ...]:
     [
         (request("naive", sessions=3), Verdict.INVALID),
         (request("unique-retry", "cursor"), Verdict.VALID),
-        (request("sequence", "horizon", polls=2), Verdict.VALID),
-        (request("advisory", "cursor", polls=2), Verdict.VALID),
-        (request("sequence", "cursor"), Verdict.INVALID),
         (request("naive", crash=1), Verdict.INVALID),
-        (request("naive", reduce=False), Verdict.INVALID),
     ],
     ids=lambda value: value.strategy.name if isinstance(value, ExplorationRequest) else str(value),
 )
@@ -116,7 +122,9 @@ def test_limits_hold_for_all_jobs_together(embedded: Target, jobs: Jobs) -> None
 
 
 @pytest.mark.server
-def test_what_a_killed_job_had_left_is_searched_by_others(embedded: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_killed_job_had_left_is_searched_by_others(
+    embedded: Target, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     killed: list[str] = []
     take = sharing.Sharing._take
 
@@ -127,9 +135,9 @@ def test_what_a_killed_job_had_left_is_searched_by_others(embedded: Target, monk
             job.worker.kill()
 
     monkeypatch.setattr(sharing.Sharing, "_take", take_and_kill)
-    asked = request("sequence", "horizon", polls=2)
+    asked = request("sequence", "horizon")
     alone = explore(embedded, asked)
-    with made(2) as two:
+    with made(2, processes) as two:
         divided = explore(embedded, asked, jobs=two)
     assert killed == ["job 2"]
     assert findings(divided) == findings(alone)

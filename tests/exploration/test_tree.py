@@ -58,7 +58,7 @@ class Divided:
         return {state for world in self.worlds for state in world.states}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(SESSIONS, st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2**32))
 def test_the_parts_of_a_search_have_the_schedules_of_the_whole_each_once(
     sessions: list[list[tuple[int, ...]]], reduce: bool, alike: bool, lost: bool, seed: int
@@ -71,7 +71,7 @@ def test_the_parts_of_a_search_have_the_schedules_of_the_whole_each_once(
     assert divided.ended == Counter(whole.ended)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(SESSIONS, st.booleans(), st.booleans(), st.integers(0, 2**32))
 def test_parts_that_go_on_from_a_state_once_each_have_the_outcomes_of_the_whole(
     sessions: list[list[tuple[int, ...]]], alike: bool, lost: bool, seed: int

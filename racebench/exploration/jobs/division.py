@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from racebench.core.defaults import MOST_JOBS_BY_DEFAULT
 from racebench.exploration.request import ExplorationRequest
-
-
-def by_default() -> int:
-    """How many jobs there are unless their number is given: as many as this process has cores, up to a limit."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_JOBS_BY_DEFAULT)
 
 
 def why_not(request: ExplorationRequest, *, embedded: bool) -> str:
