@@ -86,11 +86,18 @@ def serve(task: MachineTask) -> None:
         with temporary_folder("machine") as folder, Processes() as pool:
             agent = _Agent(task, pool, folder, first, lambda data: up.put(data, timeout=_PUT_SECONDS))
             threading.Thread(target=agent.listen, args=(down,), name="racebench-listen", daemon=True).start()
-            agent.say("hello", Hello(down=down.name, wall_ns=time.time_ns() - time.perf_counter_ns(), reading=first))
+            agent.say("hello", Hello(down=down.name, wall_ns=_wall_ns(), reading=first))
             agent.run()
     finally:
         down.close()
         up.close()
+
+
+def _wall_ns() -> int:
+    """The wall clock minus `perf_counter_ns`: read between two readings of that, those that were next to each other."""
+    readings = [(time.perf_counter_ns(), time.time_ns(), time.perf_counter_ns()) for _ in range(10)]
+    before, wall, after = min(readings, key=lambda reading: reading[2] - reading[0])
+    return wall - (before + after) // 2
 
 
 class _Agent:

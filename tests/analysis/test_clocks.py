@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histories import SCRATCHES, Op, Poll, Row, history
@@ -70,6 +70,7 @@ def test_the_order_of_operations_on_one_machine_is_certain() -> None:
 _TIMES = st.tuples(st.integers(1, 40), st.integers(0, 8), st.integers(1, 9))
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     sessions=st.lists(st.lists(_TIMES, max_size=5), min_size=2, max_size=4),
     bounds=st.lists(st.integers(0, 6), min_size=2, max_size=2),
