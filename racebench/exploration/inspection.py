@@ -76,7 +76,8 @@ def inspect(
     invariants = list(request.scenario.invariants.values())
     statements = [statement.sql for part in scripts for statement in part.statements]
     hidden = sources(connection, schema, statements)
-    asked = [*sources(connection, schema, invariants), *conditions(connection, schema)]
+    checked = conditions(connection, schema)
+    asked = [*sources(connection, schema, invariants), *checked]
     queries = [statement.text for consumer in consumers for statement in consumer.script.statements]
     cached = cached_sequences(connection, schema)
     ddl = [*request.scenario.schema, *request.strategy.schema]
@@ -97,7 +98,7 @@ def inspect(
         rollback_forgets=not hidden,  # a function may have taken a lock of the session
         cached_sequences=cached,
         triggers=triggers(connection, schema),
-        leaves=(left := left_by(connection, schema, statements)),
+        leaves=(left := left_by(connection, schema, statements, [*definitions(connection, schema), *checked])),
         ddl=_ddl(connection, statements) if Leftover.CATALOG in left else frozenset(),
         draws=drawn,
         functions=with_several_statements(connection, set().union(*map(names_in, statements))),
@@ -107,8 +108,8 @@ def inspect(
         of_session=bool(cached)
         or bool(drawn.server)
         or not OF_SESSIONS.isdisjoint(left)
-        or tells_apart([*statements, *hidden])
-        or any(map(_SESSION.search, [*statements, *hidden])),
+        or tells_apart([*statements, *hidden, *checked])
+        or any(map(_SESSION.search, [*statements, *hidden, *checked])),
     )
 
 
@@ -116,8 +117,14 @@ def inspect(
 _SESSION = re.compile(r"\b(?:setseed|load|discard|reset|deallocate|unlisten)\b", re.IGNORECASE)
 
 
-def left_by(connection: psycopg.Connection[Any], schema: str, statements: Iterable[str]) -> dict[Leftover, str]:
-    """What statements may leave behind, each with the first of them that may leave it."""
+def left_by(
+    connection: psycopg.Connection[Any], schema: str, statements: Iterable[str], definitions: Iterable[str] = ()
+) -> dict[Leftover, str]:
+    """What statements may leave behind, each with the first of them that may leave it.
+
+    `definitions`: views, defaults, rules and conditions, which no statement need name. What these leave in a session
+    counts for the first statement.
+    """
     statements = list(statements)
     if not statements:
         return {}
@@ -128,6 +135,8 @@ def left_by(connection: psycopg.Connection[Any], schema: str, statements: Iterab
         code = bodies(connection, names_in(statement)) if indirect else ()
         for leftover in leaves(statement, code, schema=schema):
             left.setdefault(leftover, " ".join(statement.split()))
+    for leftover in leaves("", list(definitions)) & OF_SESSIONS:
+        left.setdefault(leftover, " ".join(statements[0].split()))
     return left
 
 
@@ -281,12 +290,8 @@ def columns(connection: psycopg.Connection[Any], schema: str) -> dict[str, list[
     return {str(table): list(map(str, names)) for table, names in rows}
 
 
-_SOURCES = """
-SELECT concat_ws(' ', prosrc, pg_get_function_sqlbody(oid), array_to_string(proconfig, ' ')) FROM pg_proc
-WHERE pronamespace = %(schema)s::regnamespace
-   OR (lower(proname) = ANY(%(names)s)
-       AND pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace))
-UNION
+#: The definitions of a schema that run when its tables are used.
+_DEFINITIONS = """
 SELECT pg_get_viewdef(oid) FROM pg_class
 WHERE relkind IN ('v', 'm')
   AND (relnamespace = %(schema)s::regnamespace
@@ -295,13 +300,28 @@ UNION
 SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef JOIN pg_class ON pg_class.oid = adrelid
 WHERE relnamespace = %(schema)s::regnamespace
 UNION
+SELECT pg_get_ruledef(pg_rewrite.oid) FROM pg_rewrite JOIN pg_class ON pg_class.oid = ev_class
+WHERE ev_type <> '1' AND relnamespace = %(schema)s::regnamespace
+UNION
 SELECT pg_get_triggerdef(pg_trigger.oid) FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
 WHERE relnamespace = %(schema)s::regnamespace AND NOT tgisinternal
 """
+_SOURCES = f"""
+SELECT concat_ws(' ', prosrc, pg_get_function_sqlbody(oid), array_to_string(proconfig, ' ')) FROM pg_proc
+WHERE pronamespace = %(schema)s::regnamespace
+   OR (lower(proname) = ANY(%(names)s)
+       AND pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace))
+UNION {_DEFINITIONS}"""
+
+
+def definitions(connection: psycopg.Connection[Any], schema: str) -> list[str]:
+    """The views, defaults, rules and triggers of a schema, as SQL."""
+    rows = connection.execute(_DEFINITIONS, {"schema": schema, "names": []}).fetchall()
+    return [str(row[0]) for row in rows]
 
 
 def sources(connection: psycopg.Connection[Any], schema: str, texts: Iterable[str]) -> list[str]:
-    """The code that texts of SQL run indirectly, to any depth: functions, views, defaults of columns, triggers."""
+    """The code that texts of SQL run indirectly, to any depth: functions, views, defaults, rules, triggers."""
     names = set().union(*map(names_in, texts))
     known: set[str] = set()
     while True:

@@ -103,6 +103,23 @@ def test_a_lock_of_the_session_is_no_lock_behind_a_transaction_pooler(look: Look
     assert found.pooler == PoolOptions(pooling=Pooling.TRANSACTION, size=2)
 
 
+@pytest.mark.parametrize(
+    ("locks", "script"),
+    [
+        ("CREATE VIEW locked AS SELECT pg_advisory_lock(1)::text;", "SELECT * FROM locked;\n"),
+        (
+            "CREATE TABLE asked (i int); CREATE RULE r AS ON INSERT TO asked DO INSTEAD SELECT pg_advisory_lock(1);",
+            "INSERT INTO asked VALUES (1);\n",
+        ),
+    ],
+)
+def test_a_lock_of_the_session_that_the_schema_takes_is_seen(look: Look, locks: str, script: str) -> None:
+    found = look(
+        f"{script}{NEXT}\nSELECT pg_advisory_unlock(1);\n", f"{NUMBERED}\n{locks}", "transaction", stop_at_first=True
+    )
+    assert found.verdict is Verdict.INVALID
+
+
 @pytest.mark.parametrize("pooling", [None, "session"])
 def test_a_lock_of_the_session_is_one_directly_and_in_session_mode(look: Look, pooling: str | None) -> None:
     found = look(SESSION_LOCK, NUMBERED, pooling)
