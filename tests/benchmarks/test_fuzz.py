@@ -25,7 +25,7 @@ from benchmarks.fuzz.minimiser import minimise
 from benchmarks.fuzz.program import Code, Program, Sql, Unit, schedules
 from benchmarks.fuzz.subjects import request, script_text, strategy_of
 from racebench.core.target import Target
-from racebench.exploration import search
+from racebench.exploration import tree
 from racebench.exploration.explorer import explore
 from racebench.exploration.outcome import ScheduleResult
 from racebench.postgres.embedded import EmbeddedServer
@@ -181,7 +181,7 @@ def test_a_program_that_fails_alone_is_no_subject_and_an_invariant_that_breaks_a
 def test_an_explorer_that_leaves_out_too_much_differs(
     comparer: Comparer, monkeypatch: pytest.MonkeyPatch, script: bool
 ) -> None:
-    monkeypatch.setattr(search, "independent", lambda _one, _other: True)
+    monkeypatch.setattr(tree, "independent", lambda _one, _other: True)
     wrong = program(code(READ, WRITE), code(READ, WRITE), invariant=LOST, script=script)
     compared = comparer.compare(wrong, again=False)
     assert any("reduced is complete" in line for line in compared.differences)
