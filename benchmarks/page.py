@@ -17,6 +17,7 @@ import click
 from benchmarks import (
     campaigns,
     check,
+    cluster,
     consumer,
     detection,
     explore,
@@ -24,6 +25,7 @@ from benchmarks import (
     hermitage,
     indexes,
     injected,
+    jobs,
     load,
     poolers,
     serial_orders,
@@ -39,12 +41,13 @@ from racebench.reports.results.document import write_atomically
 
 PAGES = tuple(
     ROOT / "docs" / f"{name}.md"
-    for name in ("performance", "reliability", "isolation", "without-invariant", "any-language", "deployments")
+    for name in ("performance", "reliability", "isolation", "without-invariant", "any-language", "deployments", "scale")
 )
 TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "load": load.tables,
     "detection": detection.tables,
     "check": check.tables,
+    "cluster": cluster.tables,
     "start": start.tables,
     "campaigns": campaigns.tables,
     "consumer": consumer.tables,
@@ -54,6 +57,7 @@ TABLES: Mapping[str, Callable[[Document], list[Table]]] = {
     "hermitage": hermitage.tables,
     "indexes": indexes.tables,
     "injected": injected.tables,
+    "jobs": jobs.tables,
     "serial_orders": serial_orders.tables,
     "stacks": stacks.tables,
     "versions": versions.tables,

@@ -35,6 +35,10 @@ _REMEDIES = {
     "are still open",
 }
 #: What to do about a schedule that goes wrong because a connection is cut.
+_BEHIND_A_POOLER = (
+    "explore it without --pooler; if nothing goes wrong there, keep nothing in the session between transactions "
+    "(SET LOCAL, pg_advisory_xact_lock, values of the statement), or use session pooling"
+)
 _AFTER_A_CUT = (
     "do in one transaction what must not be done by half, and have a client that tries again recognize what it has "
     "done before (an idempotency key)"
@@ -235,6 +239,9 @@ def remedy(replay: Replay) -> str:
         return ""
     if cuts(replay.schedule.steps):
         return _AFTER_A_CUT
+    ran = {(step.backend, step.session) for step in replay.steps if step.backend is not None}
+    if len(ran) > len({backend for backend, _ in ran}):
+        return _BEHIND_A_POOLER  # a server session had steps of two sessions
     return _REMEDIES.get(replay.named, _REMEDIES[""])
 
 

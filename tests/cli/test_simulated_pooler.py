@@ -74,6 +74,7 @@ def test_a_leak_is_found_documented_and_replayed(racebench: Command, script: Pat
     )
     assert done.returncode == 3, done.stderr
     assert "2 sessions behind a pooler in transaction mode with 1 server session" in " ".join(done.stdout.split())
+    assert "if nothing goes wrong there, keep nothing in the session" in " ".join(done.stdout.split())
     data = json.loads((script.parent / "it.json").read_text())
     read = explorations.from_data(data, "it.json")
     (exploration,) = read.explorations
