@@ -242,6 +242,30 @@ def options(name: str, *, rounds: int) -> Callable[[_Command], _Command]:
     return decorate
 
 
+def cells_option(command: _Command) -> _Command:
+    """--cells: measure only some strategies again, and keep the others' figures."""
+    return click.option(
+        "--cells", multiple=True, help="Only these, SCENARIO or SCENARIO/STRATEGY; the other cells are kept."
+    )(command)
+
+
+def wanted(cells: Sequence[str], scenario: str, strategy: str) -> bool:
+    """Whether `--cells` names a strategy; without the option every one is wanted."""
+    return not cells or scenario in cells or f"{scenario}/{strategy}" in cells
+
+
+def with_kept(
+    cells: Sequence[str],
+    output: Path,
+    found: Sequence[Mapping[str, Any]],
+    key: Callable[[Mapping[str, Any]], tuple[Any, ...]],
+) -> list[Mapping[str, Any]]:
+    """The cells that were found and, with `--cells`, the file's others; in the order of their keys."""
+    again = {key(cell) for cell in found}
+    kept = json.loads(output.read_text(encoding="utf-8"))["cells"] if cells else []
+    return sorted([*(cell for cell in kept if key(cell) not in again), *found], key=key)
+
+
 def numbers(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
     """Parse a list of integers such as 1,2,8."""
     try:

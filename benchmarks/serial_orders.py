@@ -7,6 +7,7 @@ a schedule shows why. Then the rate of schedules with the comparison and without
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from benchmarks.measurement import (
     Document,
     Table,
     alternating,
+    cells_option,
     document,
     finish,
     options,
@@ -25,6 +27,8 @@ from benchmarks.measurement import (
     ratios,
     sample,
     spread,
+    wanted,
+    with_kept,
 )
 from racebench.core.anomalies import NON_SERIALIZABLE
 from racebench.core.model import Scenario, Strategy
@@ -162,24 +166,36 @@ def tables(measured: Document) -> list[Table]:
 
 @click.command(help=__doc__.split("\n", 1)[0] if __doc__ else None)
 @options("serial_orders", rounds=7)
-def main(*, rounds: int, output: Path) -> None:
-    """Judge, measure, print, write."""
-    scenarios = catalog.shipped()
-    total = sum(len(scenario.strategies) for scenario in scenarios) + len(RATED)
-    cells = []
-    with running("18", {}) as (target, described), progress(total) as tell:
-        for scenario in scenarios:
-            for request in requests(scenario):
-                tell(f"{scenario.name} {request.strategy.name}")
-                cells.append(judge(target, request))
-        counter = catalog.find_scenario("version-counter")
-        rated = {}
-        for name in RATED:
-            tell(f"rate of {name}")
-            rated[name] = rates(target, counter.strategies[name], counter, rounds)
-        measured = document("serial_orders", rounds=rounds, parameters={}, server=described, cells=cells)
-        measured |= {"rates": rated}
+@cells_option
+def main(*, cells: tuple[str, ...], rounds: int, output: Path) -> None:
+    """Judge, measure, print, write. With `--cells` all else in the file is kept: the rates, where and when."""
+    chosen = [
+        (scenario, request)
+        for scenario in catalog.shipped()
+        for request in requests(scenario)
+        if wanted(cells, scenario.name, request.strategy.name)
+    ]
+    found: list[Mapping[str, Any]] = []
+    with running("18", {}) as (target, described), progress(len(chosen) + (0 if cells else len(RATED))) as tell:
+        for scenario, request in chosen:
+            tell(f"{scenario.name} {request.strategy.name}")
+            found.append(judge(target, request))
+        judged = with_kept(cells, output, found, _key)
+        if cells:
+            measured = {**json.loads(output.read_text(encoding="utf-8")), "cells": judged}
+        else:
+            counter = catalog.find_scenario("version-counter")
+            rated = {}
+            for name in RATED:
+                tell(f"rate of {name}")
+                rated[name] = rates(target, counter.strategies[name], counter, rounds)
+            measured = document("serial_orders", rounds=rounds, parameters={}, server=described, cells=judged)
+            measured |= {"rates": rated}
     finish(measured, tables(measured), output)
+
+
+def _key(cell: Mapping[str, Any]) -> tuple[str, str]:
+    return cell["scenario"], cell["strategy"]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ and those of benchmarks/postgresql (14, 15, 17: `npm install` there) by their ma
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,17 @@ from typing import Any
 import click
 
 from benchmarks.levels import running, short, united
-from benchmarks.measurement import Document, Table, document, finish, output_option, progress
+from benchmarks.measurement import (
+    Document,
+    Table,
+    cells_option,
+    document,
+    finish,
+    output_option,
+    progress,
+    wanted,
+    with_kept,
+)
 from benchmarks.serial_orders import requests
 from benchmarks.servers import INSTALLABLE, installed, started
 from racebench.core.model import Load, Scenario, Strategy
@@ -140,14 +149,14 @@ def _shown(cell: Mapping[str, Any]) -> str:
     show_default=True,
     help="A server by its major version, or a DSN; may be repeated.",
 )
-@click.option("--cells", multiple=True, help="Only these, SCENARIO or SCENARIO/STRATEGY; the other cells are kept.")
+@cells_option
 def main(*, servers: tuple[str, ...], cells: tuple[str, ...], output: Path) -> None:
     """Judge, print, write."""
     chosen = [
         (scenario, request)
         for scenario in catalog.shipped()
         for request in asked(scenario)
-        if not cells or {scenario.name, f"{scenario.name}/{request.strategy.name}"} & {*cells}
+        if wanted(cells, scenario.name, request.strategy.name)
     ]
     found: list[Mapping[str, Any]] = []
     descriptions = []
@@ -159,10 +168,7 @@ def main(*, servers: tuple[str, ...], cells: tuple[str, ...], output: Path) -> N
                 for scenario, request in chosen:
                     tell(f"{described['server_version']} {scenario.name} {request.strategy.name}")
                     found += judged(driver, described["server_version"], scenario, request)
-    if cells:
-        again = {_key(cell) for cell in found}
-        found = [cell for cell in json.loads(output.read_text())["cells"] if _key(cell) not in again] + found
-    found.sort(key=_key)
+    found = with_kept(cells, output, found, _key)
     measured = document("versions", rounds=1, parameters={"enough": _ENOUGH}, servers=descriptions, cells=found)
     finish(measured, tables(measured), output)
 
