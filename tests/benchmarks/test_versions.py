@@ -53,10 +53,13 @@ def other_version(request: pytest.FixtureRequest) -> Iterator[tuple[int, Target]
 
 
 def test_the_reference_has_every_strategy_on_every_version(cells: list[dict[str, Any]]) -> None:
+    from benchmarks.versions import LEFT_OUT
+
     known = {
         (scenario.name, name): strategy
         for scenario in catalog.shipped()
         for name, strategy in scenario.strategies.items()
+        if scenario.name not in LEFT_OUT
     }
     majors = {int(cell["server"].split(".")[0]) for cell in cells}
     assert majors == {14, 15, 16, 17, 18}
