@@ -93,8 +93,7 @@ def test_a_command_that_knows_nothing_of_settings_has_them(tmp_path: Path, monke
         click.echo(f"{thresholds} {slower} {times}")
 
     monkeypatch.chdir(tmp_path)
-    for name in ("JOBS", "PROGRESS"):
-        monkeypatch.delenv(f"RACEBENCH_{name}")  # which these commands do not have
+    monkeypatch.delenv("RACEBENCH_PROGRESS")  # which these commands do not have
     (tmp_path / "racebench.toml").write_text(
         'slower = true\n[judge]\nthreshold = ["duplicates == 0", "p99_ms < 20"]\ntimes = 4\n'
     )

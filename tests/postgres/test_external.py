@@ -232,7 +232,7 @@ def _set_standby(connection: psycopg.Connection[tuple[object, ...]], name: str) 
 
 def test_more_workers_than_the_server_has_connections(racebench: Command, users_server: UsersServer) -> None:
     said = refused(racebench, users_server.dsn(), "--workers", "300")
-    assert "free connections (max_connections less what is reserved and in use), 303 are needed" in said
+    assert "free connections (max_connections less what is reserved and in use), 304 are needed" in said
     assert "use fewer --workers" in said
 
 
@@ -245,7 +245,7 @@ def test_more_workers_than_the_role_may_have(racebench: Command, users_server: U
         finally:
             connection.execute("REVOKE CREATE ON DATABASE postgres FROM few")
             connection.execute("DROP ROLE few")
-    assert "has 3 free connections (the role's CONNECTION LIMIT), 7 are needed" in said
+    assert "has 3 free connections (the role's CONNECTION LIMIT), 8 are needed" in said
 
 
 def test_a_server_below_14_is_refused() -> None:
