@@ -6,5 +6,5 @@ The Ctrl-C of a terminal reaches the processes of its session. The command alone
 import contextlib
 import os
 
-with contextlib.suppress(OSError):  # it leads a group of processes already
+with contextlib.suppress(OSError):  # this process leads a group already
     os.setsid()

@@ -62,7 +62,7 @@ def may_be_held_back(connection: psycopg.Connection[Any], query: str) -> bool:
     """Whether what a query returns may depend on other transactions that are in progress; if in doubt, it may.
 
     It does not if the query reads tables only, and calls PostgreSQL's own functions of values only: a row that is
-    committed is in its snapshot, whoever else is open. Raises psycopg.Error.
+    committed is in its snapshot, whatever transactions are open. Raises psycopg.Error.
     """
     if _OF_TRANSACTIONS.search(query):
         return True
