@@ -1,4 +1,4 @@
-"""The rule by which a pooler gives its server sessions to its clients, as a value without I/O.
+"""The rule by which a pooler gives its server sessions to its clients, and what it refuses; without I/O.
 
 A pool has the most recently used idle server session for a client that asks for one; with none idle it opens another,
 up to its size; then the client waits, and the one that has waited longest is served first. When a client gives its
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from racebench.core.model import Strategy
 from racebench.core.target import Pooling
-from racebench.postgres.compiler.transactions import begins
+from racebench.postgres import requirements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +80,7 @@ class Pool:
 
 def refusal(pooling: Pooling | None, strategy: Strategy) -> str:
     """Why a pooler in this mode cannot serve a strategy's script; "" if it can."""
-    if pooling is not Pooling.STATEMENT:
-        return ""
-    begun = next((statement for statement in strategy.script.statements if begins(statement)), None)
+    begun = requirements.refused_statement(strategy, pooling)
     if begun is None:
         return ""
     return (

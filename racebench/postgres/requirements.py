@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from racebench.core.errors import DatabaseProblem
-from racebench.core.model import Consumer, Strategy
+from racebench.core.model import Consumer, Statement, Strategy
 from racebench.core.target import Pooling, Target
 from racebench.postgres.compiler.transactions import begins
 
@@ -21,14 +21,21 @@ def for_strategy(strategy: Strategy, environment: Mapping[str, Any], label: str)
     return f"needs PostgreSQL {strategy.server}, {label} is {version}" if strategy.server > version else ""
 
 
+def refused_statement(strategy: Strategy, pooler: Pooling | None) -> Statement | None:
+    """The first statement of a script that begins a transaction, if a pooler in this mode refuses that; else None."""
+    if pooler is not Pooling.STATEMENT:
+        return None
+    return next((statement for statement in strategy.script.statements if begins(statement)), None)
+
+
 def for_pooler(strategy: Strategy, pooler: Pooling | None) -> str:
     """A sentence about the transactions of a script, if the pooler refuses them; else "".
 
     PgBouncer ends the connection at BEGIN then. What the user's own code sends is not known before.
     """
-    if pooler is Pooling.STATEMENT and any(begins(statement) for statement in strategy.script.statements):
-        return "begins transactions, which statement pooling refuses; use --pooler transaction"
-    return ""
+    if refused_statement(strategy, pooler) is None:
+        return ""
+    return "begins transactions, which statement pooling refuses; use --pooler transaction"
 
 
 def for_consumer(consumer: Consumer, environment: Mapping[str, Any], *, on_standby: bool = False) -> str:
