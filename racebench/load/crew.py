@@ -39,7 +39,7 @@ from racebench.postgres import cpu_time
 from racebench.postgres.connection import connect
 from racebench.postgres.restarts import has_ended
 from racebench.postgres.schemas import application_name
-from racebench.postgres.standby import Replay, mark
+from racebench.postgres.standby import Replay, ended_or, mark
 
 READY_SECONDS = 60.0
 TICK_SECONDS = 0.1
@@ -140,7 +140,9 @@ class Crew:
                 self._say(f"{count} not ready after {passed:.0f} s: {self._waits()}")
             for process, message in self.executor.messages(waiting, TICK_SECONDS):
                 if isinstance(message, Failure):
-                    raise message.error
+                    consumer = self._consumers.get(process)
+                    on_standby = consumer is not None and consumer.on_standby
+                    raise ended_or(self.assignment.target.standby if on_standby else None, message.error)
                 if isinstance(message, Died):
                     raise RacebenchError(f"a process ended before the start ({message.cause}); run again")
                 assert isinstance(message, Ready | Polling)

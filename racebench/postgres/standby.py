@@ -47,6 +47,13 @@ def is_write(problem: Exception) -> bool:
     return _sqlstate(problem) == _READ_ONLY
 
 
+def ended_or(standby: Target | None, problem: BaseException) -> BaseException:
+    """What to raise where a standby cannot be used before a run: the problem, or that its server has ended."""
+    if isinstance(problem, DatabaseProblem | psycopg.OperationalError) and standby and has_ended(standby):
+        return DatabaseProblem(f"{standby.label} has ended before the run began; run again")
+    return problem
+
+
 def _sqlstate(problem: Exception) -> str | None:
     cause = problem.__cause__
     return cause.sqlstate if isinstance(cause, psycopg.Error) else None
@@ -175,10 +182,14 @@ def follow(
         while not replay.is_done():
             replay.say_once(say)
             if time.monotonic() > deadline_s or (replay.problem and has_ended(known)):
-                raise DatabaseProblem(f"{replay.lack()}; see its log, and whether its replay is paused")
+                lack = DatabaseProblem(f"{replay.lack()}; see its log, and whether its replay is paused")
+                raise ended_or(known, lack)
             time.sleep(_PAUSE_SECONDS)
-    with connect(known) as there:
-        row = there.execute("SELECT count(*) FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone()
+    try:
+        with connect(known) as there:
+            row = there.execute("SELECT count(*) FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone()
+    except (DatabaseProblem, psycopg.OperationalError) as problem:
+        raise ended_or(known, problem) from None
     if row != (1,):
         raise DatabaseProblem(
             f"{known.label} is not a standby of {primary.label}: the schema that was made on the primary is not there; "

@@ -30,7 +30,7 @@ STRATEGIES = tuple(VERSION_COUNTER.strategies)
 LEFT_OUT = {
     *("advisory-early-release", "serializable-retry"),
     *("table-lock", "parent-row-lock", "lock-after-select", "advisory-repeatable-read"),
-    *("unique", "identity", "uuidv7"),
+    *("unique", "identity", "uuidv7", "session-advisory"),
 }
 Look = Callable[..., Exploration]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import jsonschema
 import psycopg
 import pytest
+from psycopg import sql
 
 import racebench
 from conftest import Command, Start, UsersServer, assert_one_line
@@ -315,10 +317,7 @@ def test_a_standby_that_is_killed_is_named_and_the_run_ends_with_a_report(start:
         "run", "-s", "advisory", "--standby", "-w", "2", "-d", "4", "--hold", "10", "--no-save", "--consumer", "cursor"
     )
 
-    def works() -> bool:
-        return bool(standbys(cache)) and b"racebench" in _activity(cache)
-
-    wait_for(works, "the run did not begin")
+    wait_for(lambda: _rows_on_standby(cache), "the run did not begin")
     for pid in standbys(cache):
         os.kill(pid, signal.SIGKILL)
     out, err = finish(process)
@@ -329,14 +328,36 @@ def test_a_standby_that_is_killed_is_named_and_the_run_ends_with_a_report(start:
     assert processes_of(cache) == []
 
 
-def _activity(cache: Path) -> bytes:
-    """The names of the standby's sessions, as its processes have them."""
-    titles = b""
-    for pid in standbys(cache):
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for child in children:
-            titles += Path(f"/proc/{child}/cmdline").read_bytes()
-    return titles
+def _rows_on_standby(cache: Path) -> int:
+    """How many rows of a run the standby has."""
+    for socket in cache.glob("*/*/socket/.s.PGSQL.5432"):
+        with (
+            contextlib.suppress(psycopg.OperationalError, psycopg.errors.UndefinedTable),
+            psycopg.connect(host=str(socket.parent), user="racebench", dbname="postgres") as connection,
+        ):
+            found = connection.execute(
+                "SELECT nspname FROM pg_namespace WHERE pg_is_in_recovery() AND nspname LIKE 'racebench%'"
+            ).fetchall()
+            for (schema,) in found:
+                query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, "events"))
+                ((count,),) = connection.execute(query).fetchall()
+                return int(count)
+    return 0
+
+
+def test_a_standby_that_ends_before_the_run_begins_is_named(pair: Target) -> None:
+    assert pair.standby is not None
+    lost = replace(pair.standby, parameters={**pair.standby.parameters, "host": "/nowhere"})
+    with subprocess.Popen(["sleep", "600"]) as server, connect(pair) as connection:
+        lost = replace(lost, server_pid=server.pid)
+        problem = DatabaseProblem("another")
+        assert standby.ended_or(lost, problem) is problem
+        server.kill()
+        wait_for(lambda: standby.has_ended(lost), "the server did not end")
+        with pytest.raises(DatabaseProblem, match="has ended before the run began; run again"):
+            standby.follow(replace(pair, standby=lost), connection, "any")
+        usage = UsageProblem("what has nothing to do with it")
+        assert standby.ended_or(lost, usage) is usage
 
 
 @pytest.mark.server
