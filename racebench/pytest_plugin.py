@@ -30,6 +30,8 @@ Result = TypeVar("Result")
 _PATIENCE_S = 10.0
 #: The columns that pytest needs before each line of a failure.
 _MARGIN = 8
+#: The attribute of a failed test's report that has the commands of its annotations.
+_ANNOTATIONS = "racebench_annotations"
 #: The columns of a failure: at least, at most, and where there is no terminal.
 _NARROWEST, _WIDEST, _WIDTH = 60, 160, 110
 
@@ -342,3 +344,20 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Iterator[None]:
         crash = getattr(outcome.get_result().longrepr, "reprcrash", None)  # type: ignore[attr-defined]
         if crash is not None:
             crash.message = str(problem)
+        if problem.document is not None and os.environ.get("GITHUB_ACTIONS") == "true":
+            from racebench.reports import annotations
+
+            # A worker of pytest-xdist sends it to the process that has the terminal.
+            setattr(outcome.get_result(), _ANNOTATIONS, annotations.lines([problem.document], annotations.OF_TESTS))  # type: ignore[attr-defined]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show races in the files that they are in, where GitHub Actions reads what is printed."""
+    failed = terminalreporter.stats.get("failed", ())
+    commands = [command for report in failed for command in getattr(report, _ANNOTATIONS, ())]
+    if not commands:
+        return
+    from racebench.reports import annotations
+
+    for command in annotations.most(commands):
+        terminalreporter.write_line(command)

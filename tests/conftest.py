@@ -67,7 +67,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     folder.chmod(0o755)  # when run as root, the server runs as nobody and must get there
     session.config.stash[CACHE] = folder
     os.environ["RACEBENCH_PROGRESS"] = "never"  # a busy machine would print lines where tests expect none
-    for name in ("RACEBENCH_DSN", "GITHUB_STEP_SUMMARY"):  # the tests' own runs are not what they are about
+    for name in (
+        "RACEBENCH_DSN",
+        "GITHUB_STEP_SUMMARY",
+        "GITHUB_ACTIONS",
+    ):  # the tests' own runs are not what they are about
         os.environ.pop(name, None)
 
 

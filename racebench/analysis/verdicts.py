@@ -42,6 +42,7 @@ from racebench.history import Chunk, History, Log
 from racebench.history.operations import NEVER
 from racebench.history.records import decode_status, encode_status, outcomes
 from racebench.history.spill import Scratch, pieces
+from racebench.workloads import locations
 
 Array = npt.NDArray[Any]
 
@@ -158,6 +159,7 @@ def judge(
             for clock in history.clocks
         ),
         undecided=undecided(checked, late),
+        code=locations.of_strategy(strategy),
     )
 
 

@@ -22,8 +22,12 @@ _WIDTH = 110
 
 
 class NotClean(AssertionError):  # noqa: N818 - what was found is not a fault of the program
-    """A result is not VALID. The message begins with what was found, in one line, and ends with the next step."""
+    """A result is not VALID. The message begins with what was found, in one line, and ends with the next step.
 
+    `document` has the result as reports take it; None of a replay.
+    """
+
+    document: Document | Explorations | None = None
     __module__ = "racebench"  # the name by which a program catches it, and which a traceback prints
 
 
@@ -95,7 +99,9 @@ class Exploration:
         if self.verdict is not Verdict.VALID:
             from racebench.reports.terminal import failures
 
-            raise _error_of(self.verdict)(failures.of_exploration(self._document(), width=width, given=self.given))
+            document = self._document()
+            said = failures.of_exploration(document, width=width, given=self.given)
+            raise _error_of(self.verdict, said, document)
         return self
 
     def _document(self) -> Explorations:
@@ -164,7 +170,8 @@ class Hammering:
             from racebench.reports.terminal import failures
 
             verdicts = {self.result.strategy: self.verdict}
-            raise _error_of(self.verdict)(failures.of_runs(self._document(), verdicts, width=width))
+            document = self._document()
+            raise _error_of(self.verdict, failures.of_runs(document, verdicts, width=width), document)
         return self
 
     def _document(self) -> Document:
@@ -207,7 +214,8 @@ class Comparison:
         if worst is not Verdict.VALID:
             from racebench.reports.terminal import failures
 
-            raise _error_of(worst)(failures.of_runs(self._document(), verdicts, width=width))
+            document = self._document()
+            raise _error_of(worst, failures.of_runs(document, verdicts, width=width), document)
         return self
 
     def _document(self) -> Document:
@@ -223,9 +231,11 @@ class Comparison:
         return _plain(lambda console: run_table.show(console, self._document()))
 
 
-def _error_of(verdict: Verdict) -> type[NotClean]:
+def _error_of(verdict: Verdict, said: str, document: Document | Explorations) -> NotClean:
     """The exception for a verdict that is not VALID."""
-    return RaceFound if verdict is Verdict.INVALID else VerdictUnknown
+    problem = RaceFound(said) if verdict is Verdict.INVALID else VerdictUnknown(said)
+    problem.document = document
+    return problem
 
 
 def _plain(show: Callable[[Any], None]) -> str:

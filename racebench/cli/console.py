@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from racebench.cli import base_command
-from racebench.cli.streams import say
+from racebench.cli.streams import say, say_workflow_command
 from racebench.reports import formats
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from racebench.cli.exit_codes import Gates
     from racebench.cli.values import ReportFile
+    from racebench.core.errors import ExitCode
     from racebench.reports.results.document import Document
     from racebench.reports.results.explorations import Explorations
     from racebench.reports.terminal.progress import Progress
@@ -51,20 +53,41 @@ def application_prints_to_stderr() -> contextlib.AbstractContextManager[Any]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def publish(document: Document | Explorations, reports: Sequence[ReportFile]) -> None:
-    """Write what --report asks for, and GitHub's job summary where there is one. A failed summary is only a warning."""
+def publish(
+    document: Document | Explorations, reports: Sequence[ReportFile], gates: Gates, code: ExitCode | None
+) -> None:
+    """Write what --report asks for, and GitHub's job summary and annotations in a step of a workflow.
+
+    A failed summary is only a warning. `code`: the exit code of the command, None if it was interrupted.
+    """
     from racebench.reports.results.document import Document, in_folder
 
     for report in reports:
         if report.path is None:
-            say(formats.text(report.format, document), end="")
+            say(formats.text(report.format, document, exit_code=code), end="")
         elif isinstance(document, Document):
-            formats.write(report.format, in_folder(document, report.path.parent), report.path)
+            whole = in_folder(document, report.path.parent)
+            formats.write(report.format, whole, report.path, exit_code=code)
         else:
-            formats.write(report.format, document, report.path)
+            formats.write(report.format, document, report.path, exit_code=code)
+    _annotate(document, gates)
     if not os.environ.get("GITHUB_STEP_SUMMARY"):
         return
     from racebench.reports.formats import job_summary
 
     if (warning := job_summary.append(document)) is not None:
         say(f"racebench: warning: {warning}", err=True)
+
+
+def _annotate(document: Document | Explorations, gates: Gates) -> None:
+    """Show races in the files that they are in, where GitHub Actions reads what is printed."""
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        return
+    from racebench.reports import annotations
+
+    any_kind = gates.fail_on == ("any",) or (gates.expect_race and not gates.fail_on)
+    judging = annotations.Judging(
+        kinds=() if any_kind else gates.fail_on, any_kind=any_kind, race_expected=gates.expect_race
+    )
+    for line in annotations.most(annotations.lines([document], judging)):
+        say_workflow_command(line)

@@ -213,11 +213,16 @@ def explore(request: Exploring, output: OutputOptions, begun: EmbeddedServer | N
             if record.results:
                 with reader_may_leave():
                     try:
-                        publish(record.document(), output.reports)
+                        code = _exit_code(record) if record.complete else None
+                        publish(record.document(), output.reports, request.gates, code)
                     finally:  # the results are shown even if a report cannot be written
                         _print(record, output)
     if output.markdown not in (None, "-"):
         formats.write("markdown", record.document(), Path(str(output.markdown)))
+    return _exit_code(record)
+
+
+def _exit_code(record: _Record) -> ExitCode:
     return exit_code(
         [
             Finding(
@@ -228,7 +233,7 @@ def explore(request: Exploring, output: OutputOptions, begun: EmbeddedServer | N
             )
             for result in record.results
         ],
-        request.gates,
+        record.request.gates,
     )
 
 

@@ -126,7 +126,8 @@ def measure(
                 document = record.document()
                 with reader_may_leave():
                     try:
-                        publish(document, output.reports)
+                        code = exit_code_of(request, document) if document.complete else None
+                        publish(document, output.reports, request.gates, code)
                     finally:  # the results are shown even if a report cannot be written
                         _print(record, output, document, show)
     return record.document()

@@ -1,7 +1,7 @@
 """What reaches stdout and stderr beside tables: lines and documents. No other module of the command line prints.
 
-No line of output begins as a command of GitHub Actions does: `guard` sees to that. What is
-unsafe in a text is escaped by racebench.core.plain_text.
+No line of output begins as a command of GitHub Actions does, but for racebench's own annotations: `guard` sees to that.
+What is unsafe in a text is escaped by racebench.core.plain_text.
 """
 
 from __future__ import annotations
@@ -28,6 +28,15 @@ def say(text: object = "", *, err: bool = False, end: str = "\n") -> None:
     The stream is named: click would write past rich's, which puts a line above the progress bar.
     """
     click.echo(printable(str(text)) + end, file=sys.stderr if err else sys.stdout, nl=False, err=err)
+
+
+def say_workflow_command(line: str) -> None:
+    """Print a command of GitHub Actions, which is racebench's own, on stderr: its runner reads both streams."""
+    stream = sys.stderr
+    if isinstance(stream, GuardedStream):
+        stream.write_command(line)
+    else:
+        stream.write(f"{line}\n")
 
 
 def say_source(text: str) -> None:
@@ -107,6 +116,15 @@ class GuardedStream(io.TextIOWrapper):
         except BrokenPipeError:
             self._lose_reader()
         return len(text)
+
+    def write_command(self, line: str) -> None:
+        """Write a command of GitHub Actions on a line of its own."""
+        begin = "" if self._at_start else "\n"
+        self._at_start = True
+        try:
+            super().write(f"{begin}{line}\n")
+        except BrokenPipeError:
+            self._lose_reader()
 
     def flush(self) -> None:
         """Write what waits; raises ReaderGoneError if it cannot be read any more."""

@@ -171,7 +171,8 @@ class RunResult:
     recommends, if it is right where this one is not. `injected`: how often each fault of the load was, by its text.
     `first_duplicate`: None also where no duplicate was known before the end, and in older documents. `machines`: those
     of a Dask scheduler, none if all ran on this one. `undecided`, within the bounds of their clocks: how many anomalies
-    of a kind there may be beside those counted, and how many deliveries may be "late"; only what is above 0.
+    of a kind there may be beside those counted, and how many deliveries may be "late"; only what is above 0. `code`:
+    the file and line where each part of the code begins, if it is known.
     """
 
     scenario: str
@@ -204,6 +205,7 @@ class RunResult:
     first_duplicate: FirstDuplicate | None = None
     machines: tuple[MachineResult, ...] = ()
     undecided: Mapping[str, int] = field(default_factory=dict)
+    code: tuple[str, ...] = ()
 
     @property
     def found(self) -> tuple[str, ...]:

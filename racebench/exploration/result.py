@@ -171,7 +171,7 @@ class Exploration:
     `beginning`: what each schedule began with; None if that is not known.
     `draws`: how many choices of random numbers were explored; 0 if no outcome may depend on them.
     `crash`: how many connections were cut at most in a schedule. `jobs`: how many processes ran schedules.
-    `pooler`: the pooler that was simulated.
+    `pooler`: the pooler that was simulated. `code`: the file and line where each part of the code begins, if known.
     """
 
     scenario: str
@@ -214,6 +214,7 @@ class Exploration:
     beginning: Beginning | None = None
     jobs: int = 1
     pooler: PoolOptions | None = None
+    code: tuple[str, ...] = ()
 
     @property
     def found(self) -> tuple[str, ...]:

@@ -61,11 +61,12 @@ class Schedule:
 class Step:
     """One step of a replay: the session that took it, what was sent and answered.
 
-    `where`: the line of the application that sent it. `literal`: what was sent, with the values in it; "" if the
-    session only went on after a wait. `values`: the values that travelled, as short texts ("1", or "version=1" if
-    they have names). `waits_for`: the sessions that it waited for. `went_on`: the sessions that went
-    on because of it, with what they were answered. `cut`: how the session's connection was cut. `backend`: the number
-    of the pooler's server session that it ran on; None without a pooler, and while it waits for one.
+    `where`: the line of the application that sent it. `script`: the line of its statement in a script. `literal`: what
+    was sent, with the values in it; "" if the session only went on after a wait. `values`: the values that travelled,
+    as short texts ("1", or "version=1" if they have names). `waits_for`: the sessions that it waited for. `went_on`:
+    the sessions that went on because of it, with what they were answered. `cut`: how the session's connection was cut.
+    `backend`: the number of the pooler's server session that it ran on; None without a pooler, and while it waits for
+    one.
     """
 
     session: str
@@ -78,6 +79,7 @@ class Step:
     went_on: tuple[tuple[str, tuple[str, ...]], ...] = ()
     cut: choices.Cut | None = None
     backend: int | None = None
+    script: str = ""
 
 
 def parse(text: str) -> Schedule:

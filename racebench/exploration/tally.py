@@ -34,7 +34,7 @@ from racebench.exploration.result import (
 )
 from racebench.exploration.schedules import Schedule, Step
 from racebench.exploration.sessions import kind_of
-from racebench.workloads import ad_hoc
+from racebench.workloads import ad_hoc, locations
 from racebench.workloads.digests import digest
 
 _BY_SERIAL_ORDERS = "no --invariant was given, so the outcome of each schedule was compared with the serial orders'"
@@ -182,6 +182,7 @@ class Tally:
             beginning=self.beginning,
             jobs=self.jobs,
             pooler=request.pooler,
+            code=locations.of_strategy(strategy),
         )
 
     def _compared(self) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from racebench.core.anomalies import SESSION_LOST
 from racebench.core.errors import UsageProblem
+from racebench.core.model import Statement
 from racebench.exploration.choices import (
     cut_of,
     divided,
@@ -29,6 +30,7 @@ from racebench.exploration.search import left_if_unsteady
 from racebench.exploration.searched_world import Aside, SearchedWorld
 from racebench.exploration.sessions.session import NOT_ANSWERED, State
 from racebench.exploration.steps import GOES_ON, STARTS, WAITS_FOR_POOLER, describe
+from racebench.workloads import locations
 
 if TYPE_CHECKING:
     from racebench.exploration.oracle.recorder import SearchRecorder
@@ -219,6 +221,7 @@ class ServerWorld(SearchedWorld):
             other.answers.clear()
         taker = self.scheduler.session(number)
         sent, where, literal, values = describe(taker.next_step), taker.where, taker.literal(), taker.values()
+        script = self._place_in_script(number, taker.next_step)
         if taker.state is State.RELEASED:
             sent, literal, values = GOES_ON, "", ()
         waiting = [other for other in sessions if other is not taker and other.state in NOT_ANSWERED]
@@ -242,8 +245,16 @@ class ServerWorld(SearchedWorld):
             if pooled is not None and taker.inside
             else tuple(by_pid.get(pid, str(pid)) for pid in blockers),
             backend=backend,
+            script=script,
             went_on=tuple((other.name, tuple(other.answers)) for other in waiting if other.state not in NOT_ANSWERED),
         )
+
+    def _place_in_script(self, number: int, step: Sequence[Statement]) -> str:
+        """The line of a step in the script of its session; "" if an application sends it."""
+        consumer = self._request.consumer
+        reads = consumer is not None and session_of(number) > self._request.sessions
+        script = consumer.script if consumer is not None and reads else self._request.strategy.script
+        return locations.of_statement(script, step[0]) if step else ""
 
     @property
     def broken(self) -> tuple[str, ...]:

@@ -110,8 +110,10 @@ def test_a_failure_begins_with_the_finding_and_is_replayed_from_the_test(tmp_pat
     (tmp_path / "test_orders.py").write_text(
         ORDERS + "\ndef test_it(racebench):\n    racebench.explore(create_order, setup=SCHEMA, invariant=TWINS)\n"
     )
-    done = run_pytest(tmp_path, env={"COLUMNS": "120"})
+    done = run_pytest(tmp_path, env={"COLUMNS": "120", "GITHUB_ACTIONS": "true"})
     assert done.returncode == 1
+    (annotation,) = [line for line in done.stdout.splitlines() if line.startswith("::")]
+    assert annotation.startswith("::error file=test_orders.py,line=8,title=racebench%3A violations in test_orders%3A")
     found = "create_order: 3 of 4 schedules break the invariant (number = 1)"
     assert f"FAILED test_orders.py::test_it - {found}\n" in done.stdout
     said = [line.removeprefix("E").strip() for line in done.stdout.splitlines() if line.startswith("E ")]
@@ -119,7 +121,7 @@ def test_a_failure_begins_with_the_finding_and_is_replayed_from_the_test(tmp_pat
     places = [next(place for place, line in enumerate(said) if part in line) for part in ("s1 ", "strategy ", "fix: ")]
     assert places == sorted(places)  # the lanes, the figures, the next step
     assert "INSERT INTO orders (number) VALUES (%s) [1]" in done.stdout
-    assert max(len(line) for line in done.stdout.splitlines() if "v1:" not in line) <= 120
+    assert max(len(line) for line in done.stdout.splitlines() if "v1:" not in line) <= 120  # nor the annotation
     assert said[-2].startswith("racebench.replay(create_order, setup=…, invariant=…, schedule='v1:")
     assert re.search(r"^racebench replay 'v1:.* --call .* --setup .* --invariant ", said[-1])
     assert not re.search(r"^\S*racebench\S*\.py:\d+", done.stdout, re.MULTILINE)  # no frame of racebench's
@@ -133,6 +135,7 @@ def test_a_failure_begins_with_the_finding_and_is_replayed_from_the_test(tmp_pat
     again = run_pytest(tmp_path, "test_again.py")
     assert again.returncode == 1
     assert "create_order: 1 violation" in again.stdout
+    assert "\n::" not in again.stdout, "it is no step of a workflow"
 
 
 @pytest.mark.server

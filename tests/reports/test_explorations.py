@@ -67,7 +67,7 @@ def replayed(**changes: object) -> Replay:
                 where="shop.py:7",
                 answered=("x = 1",),
             ),
-            Step(session="s2", sent="COMMIT", answered=(), waits_for=("s1",)),
+            Step(session="s2", sent="COMMIT", answered=(), waits_for=("s1",), script="shop.sql:4"),
             Step(session="s1", sent="COMMIT", answered=("COMMIT",), went_on=(("s2", ("ERROR 23505: no",)),)),
         ),
         broken=("'invariant' is broken by number = 1",),
@@ -108,6 +108,7 @@ def exploration(**changes: object) -> Exploration:
         unseen=Unseen.TIMEOUT,
         calls={"s1": "shop:pay", "s2": "shop:cancel"},
         triggers=("audit",),
+        code=("shop.py:3",),
         swallowed={"23505": 2},
         notes=("no --invariant was given, so only errors were looked for",),
     )

@@ -57,11 +57,15 @@ class Format:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What is rendered: `sources` as they were read, and `documents`, arranged as the format takes them."""
+    """What is rendered: `sources` as they were read, and `documents`, arranged as the format takes them.
+
+    `exit_code`: that of the command that has measured them; None if it is not known.
+    """
 
     sources: tuple[Source, ...]
     documents: tuple[Content, ...]
     title: str = DEFAULT_TITLE
+    exit_code: int | None = None
 
     @property
     def runs(self) -> Document:
@@ -88,6 +92,7 @@ FORMATS: Mapping[str, Format] = {
         Format(name="json", renderer="formats.json_document:render", explorations=True),
         Format(name="junit", renderer="formats.junit:render", holds=Holds.SEVERAL, explorations=True),
         Format(name="summary", renderer="formats.job_summary:render", holds=Holds.SEVERAL, explorations=True),
+        Format(name="sarif", renderer="formats.sarif:render", holds=Holds.SEVERAL, explorations=True),
         Format(name="svg", renderer="formats.table_picture:render"),
         Format(name="csv", renderer="formats.csv_table:render"),
         Format(name="bigger-is-better", renderer="formats.github_benchmark:bigger"),
@@ -134,10 +139,10 @@ def read(paths: Sequence[Path]) -> tuple[Source, ...]:
     return tuple(sources.read(path) for path in paths)
 
 
-def render(name: str, sources: Sequence[Source], *, title: str = DEFAULT_TITLE) -> str:
+def render(name: str, sources: Sequence[Source], *, title: str = DEFAULT_TITLE, exit_code: int | None = None) -> str:
     """Results as the text of a format; raises UsageProblem where it has no such form."""
     format_ = find(name)
-    arranged = Material(sources=tuple(sources), documents=_arranged(format_, sources), title=title)
+    arranged = Material(sources=tuple(sources), documents=_arranged(format_, sources), title=title, exit_code=exit_code)
     return printable(_renderer(format_)(arranged))
 
 
@@ -151,18 +156,18 @@ def shown(name: str, sources: Sequence[Source]) -> Callable[[Console], None] | N
     return lambda console: show(console, documents[0])
 
 
-def write(name: str, content: Content, path: Path) -> None:
+def write(name: str, content: Content, path: Path, *, exit_code: int | None = None) -> None:
     """Write results to a file, whole or not at all."""
     from racebench.reports.results.document import write_atomically
 
-    write_atomically(path, text(name, content, path))
+    write_atomically(path, text(name, content, path, exit_code=exit_code))
 
 
-def text(name: str, content: Content, path: Path = Path()) -> str:
+def text(name: str, content: Content, path: Path = Path(), *, exit_code: int | None = None) -> str:
     """Results that were just measured as the text of a format; `path`: where it is written, if to a file."""
     from racebench.reports.results.sources import Source
 
-    return render(name, [Source(path=path, content=content)])
+    return render(name, [Source(path=path, content=content)], exit_code=exit_code)
 
 
 def _arranged(format_: Format, sources: Sequence[Source]) -> tuple[Content, ...]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from racebench.analysis.baselines import Standing
 from racebench.analysis.comparison import Comparison
+from racebench.core.anomalies import ANOMALIES
 from racebench.core.quantity import quantity
 from racebench.core.results import Anomaly, RunResult
 from racebench.core.verdict import Verdict
@@ -29,7 +30,11 @@ LIMITS = "limits"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One strategy under one scenario. `found`: the forbidden anomalies; `details`: lines that tell the rest."""
+    """One strategy under one scenario. `found`: the forbidden anomalies; `details`: lines that tell the rest.
+
+    `counts`: every anomaly that occurred; `known`: those that the scenario says the strategy has. `code`: the file and
+    line where each part of the code begins. `witness`: the schedule of an exploration, run step by step.
+    """
 
     name: str
     verdict: Verdict
@@ -37,6 +42,10 @@ class Case:
     message: str
     details: tuple[str, ...]
     seconds: float
+    counts: Mapping[str, int] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
+    code: tuple[str, ...] = ()
+    witness: Replay | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +138,7 @@ def _named_strategies(document: Document, comparison: Comparison) -> list[tuple[
         case = dataclasses.replace(
             case,
             found=one.found,
+            counts={kind: one.counts[kind] for kind in ANOMALIES if one.counts.get(kind, 0)},
             message=f"{one.verdict.value} in {quantity(len(of), 'run')}: {counted}{judged}.",
             seconds=sum(run.seconds for run in of),
         )
@@ -189,7 +199,17 @@ def _of_run(document: Document, run: RunResult, name: str) -> Case:
         message=sentences.happened(run),
         details=tuple(details),
         seconds=run.seconds,
+        counts={kind: run.counts[kind] for kind in ANOMALIES if run.counts.get(kind, 0)},
+        known=_known(run, (*run.expected, *run.possible)),
+        code=run.code,
     )
+
+
+def _known(result: RunResult | Exploration, expected: Sequence[str]) -> frozenset[str]:
+    """The anomalies that the scenario says the strategy has; none where nothing is known of it."""
+    if result.as_expected is None:
+        return frozenset()
+    return frozenset((*expected, *result.found)) if result.as_expected else frozenset(expected)
 
 
 def _first_of_each_kind(run: RunResult) -> Iterator[Anomaly]:
@@ -215,6 +235,11 @@ def _of_exploration(exploration: Exploration, name: str) -> Case:
         message=exploration_text.sentence(exploration),
         details=tuple(details),
         seconds=exploration.seconds,
+        # What went wrong may be the work of an earlier schedule.
+        counts={} if exploration.leftovers else {kind: count for kind, count in exploration.counts.items() if count},
+        known=_known(exploration, exploration.expected),
+        code=exploration.code,
+        witness=exploration.witness,
     )
 
 

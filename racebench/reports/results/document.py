@@ -161,6 +161,7 @@ def _run(result: RunResult, witnesses: int | None) -> dict[str, Any]:
         "forbidden": list(result.forbidden),
         "as_expected": result.as_expected,
         "source": result.source,
+        "code": list(result.code),
         "counts": dict(result.counts),
         "consumers": [_consumer(consumer) for consumer in result.consumers],
         "measures": dict(result.measures),

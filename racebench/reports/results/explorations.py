@@ -109,6 +109,7 @@ def published(exploration: Exploration) -> dict[str, Any]:
         "as_expected": exploration.as_expected,
         "forbidden": list(exploration.forbidden),
         **({"calls": dict(exploration.calls)} if exploration.calls else {}),
+        "code": list(exploration.code),
         "counts": dict(exploration.counts),
         "explored": {
             "feasible": exploration.feasible,
@@ -189,6 +190,7 @@ def _published_replay(replay: Replay) -> dict[str, Any]:
                 "went_on": [{"session": name, "answered": list(answered)} for name, answered in step.went_on],
                 "cut": None if step.cut is None else step.cut.name.lower(),
                 "backend": step.backend,
+                "script": step.script,
             }
             for step in replay.steps
         ],
@@ -237,6 +239,7 @@ def from_published(data: Mapping[str, Any]) -> Exploration:
         leftovers=_texts(explored.get("leftovers", ())),
         fault=str(explored.get("fault") or ""),
         calls=calls,
+        code=_texts(data.get("code", ())),
         triggers=_texts(explored.get("triggers", ())),
         functions=_texts(explored.get("functions", ())),
         swallowed=_counts(explored.get("swallowed", {})),
@@ -316,6 +319,7 @@ def _step(data: Mapping[str, Any]) -> Step:
         went_on=tuple((str(woken["session"]), _texts(woken["answered"])) for woken in data["went_on"]),
         cut=None if data.get("cut") is None else Cut[str(data["cut"]).upper()],
         backend=None if data.get("backend") is None else int(data["backend"]),
+        script=str(data.get("script", "")),
     )
 
 

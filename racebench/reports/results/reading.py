@@ -157,6 +157,7 @@ def _result(run: Mapping[str, Any]) -> RunResult:
             for machine in run.get("machines", [])
         ),
         undecided=run.get("undecided", {}),
+        code=tuple(run.get("code", ())),
     )
 
 
