@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from racebench.cli import invocation, next_steps, simulated
+from racebench.cli import dividing, invocation, next_steps, simulated
 from racebench.cli.console import application_prints_to_stderr, console, publish, shown_progress
+from racebench.cli.dividing import Division
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files, stdout_is_taken
 from racebench.cli.option_groups import (
     ExplorationOptions,
     GateOptions,
+    MachineOptions,
     OracleOptions,
     OutputOptions,
     PoolerOptions,
@@ -52,7 +52,7 @@ from racebench.reports.terminal.progress import Progress
 from racebench.workloads import ad_hoc, catalog
 
 if TYPE_CHECKING:
-    from racebench.executors.processes import Processes
+    from racebench.executors import Executor
 
 #: Connections beside the sessions: to ask which session waits, to prepare each schedule, to create and drop the schema.
 EXTRA_CONNECTIONS = 4
@@ -63,7 +63,7 @@ class Exploring:
     """What explore is asked for, checked: one exploration for each strategy.
 
     `named`: the strategies and the consumer that were asked for by name; one that the server cannot run is an error.
-    `jobs`: among how many processes a search is divided that can be.
+    `division`: among which processes a search is divided that can be.
     """
 
     scenario: Scenario
@@ -72,7 +72,7 @@ class Exploring:
     files: ResultFiles
     gates: Gates
     named: frozenset[str]
-    jobs: int = 1
+    division: Division = field(default_factory=Division)
 
     @property
     def connections(self) -> int:
@@ -81,7 +81,12 @@ class Exploring:
 
     def can_divide(self, exploration: ExplorationRequest) -> bool:
         """Whether jobs search parts of an exploration."""
-        return self.jobs > 1 and not division.why_not(exploration, embedded=self.server.target is None)
+        return self.division.possible and not division.why_not(exploration, embedded=self.server.target is None)
+
+    @property
+    def needs_jobs(self) -> bool:
+        """Whether jobs search parts of any exploration."""
+        return any(map(self.can_divide, self.explorations))
 
 
 def request_of(
@@ -92,6 +97,7 @@ def request_of(
     output: OutputOptions,
     gates: GateOptions,
     pooler: PoolerOptions,
+    machines: MachineOptions,
 ) -> Exploring:
     """The request of explore; makes the results folder. Raises UsageProblem for the first invalid option."""
     scenario = find_scenario(subject, target, explored=True)
@@ -138,7 +144,7 @@ def request_of(
         files=result_files(output, f"{scenario.name}-explored"),
         gates=checked_gates,
         named=frozenset((*subject.strategies, *([options.consumer] if options.consumer else ()))),
-        jobs=options.jobs,
+        division=dividing.division_of(options, machines, explorations, embedded=not target.dsn),
     )
     if not request.explorations:
         raise UsageProblem(f"consumer '{options.consumer}' cannot read what these strategies write; choose another")
@@ -149,16 +155,8 @@ def request_of(
     ):
         or_consumer = ", or a --consumer" if scenario.consumers else ""
         raise UsageProblem(f"--sessions 1: a race needs two sessions; give 2 or more{or_consumer}")
-    undivided = next(filter(None, (division.why_not(one, embedded=not target.dsn) for one in explorations)), "")
-    if undivided and options.jobs > 1 and _is_on_the_command_line("jobs"):  # a setting is for what can be
-        raise UsageProblem(f"--jobs {options.jobs}: {undivided}; leave out --jobs")
     request.files.check()
     return request
-
-
-def _is_on_the_command_line(parameter: str) -> bool:
-    context = click.get_current_context(silent=True)
-    return context is not None and context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
 
 
 def _sessions(options: ExplorationOptions, strategy: Strategy) -> int:
@@ -205,7 +203,7 @@ def explore(request: Exploring, output: OutputOptions, begun: EmbeddedServer | N
     `begun`: the embedded server, if it was begun before.
     """
     record = _Record(request=request)
-    with _processes(request) as processes, interruptible():
+    with dividing.local(request.division, needed=request.needs_jobs) as processes, interruptible():
         try:
             with shown_progress() as report_progress, application_prints_to_stderr():
                 _run(record, report_progress, begun, processes)
@@ -237,25 +235,15 @@ def _exit_code(record: _Record) -> ExitCode:
     )
 
 
-@contextlib.contextmanager
-def _processes(request: Exploring) -> Iterator[Processes | None]:
-    """Where jobs can run, None if no search can be divided.
-
-    It is to be entered while the command has one thread and no connection: jobs are forks of a fork that is made here.
-    """
-    if not any(map(request.can_divide, request.explorations)):
-        yield None
-        return
-    from racebench.executors.processes import Processes
-
-    with Processes.of_command(preload=["racebench.exploration.jobs.job"]) as processes:
-        yield processes
-
-
-def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | None, processes: Processes | None) -> None:
+def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | None, processes: Executor | None) -> None:
     """Explore one strategy after another; an interrupted exploration is recorded too, as far as it came."""
     request = record.request
     with contextlib.ExitStack() as stack:
+        if request.division.scheduler is not None:
+            report_progress("connecting to the machines", 0.0)
+        machines, count = stack.enter_context(
+            dividing.machines(request.division, needed=request.needs_jobs, version=request.server.version)
+        )
         report_progress("starting PostgreSQL", 0.0)
         target = stack.enter_context(request.server.opened(request.connections, begun=begun))
         consumers = [exploration.consumer for exploration in request.explorations if exploration.consumer is not None]
@@ -270,7 +258,8 @@ def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | Non
         if scenario is not request.scenario:
             explorations = tuple(_with_callables(exploration, scenario, schema) for exploration in explorations)
         possible = _possible(record, explorations, target)
-        jobs = None if processes is None else stack.enter_context(_jobs(request, processes))
+        executor = machines or processes
+        jobs = None if executor is None else stack.enter_context(_jobs(request, executor, count))
         for number, exploration in enumerate(possible):
             result = explorer.explore(
                 target,
@@ -283,7 +272,7 @@ def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | Non
             report_progress.ended(exploration_text.row(result))
 
 
-def _jobs(request: Exploring, processes: Processes) -> Jobs:
+def _jobs(request: Exploring, executor: Executor, count: int) -> Jobs:
     """The jobs, which have servers as the command's own is."""
     place = Place(
         version=request.server.version,
@@ -291,7 +280,7 @@ def _jobs(request: Exploring, processes: Processes) -> Jobs:
         superuser=request.server.superuser,
         give_up_s=request.server.patience.give_up_s,
     )
-    return Jobs(request.jobs, place, executor=lambda: contextlib.nullcontext(processes))
+    return Jobs(count, place, executor=lambda: contextlib.nullcontext(executor))
 
 
 def _tell(

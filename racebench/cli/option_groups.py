@@ -86,7 +86,7 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplorationOptions:
-    """Which schedules are explored, and how far. Times are in seconds."""
+    """Which schedules are explored, and how far. Times are in seconds. `jobs`: None for the usual number."""
 
     sessions: int | None
     consumer: str | None
@@ -100,7 +100,7 @@ class ExplorationOptions:
     draws: int
     step_timeout: float
     stop_at_first: bool
-    jobs: int
+    jobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

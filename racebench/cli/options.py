@@ -278,9 +278,9 @@ def exploration() -> Decorator[Any]:
                 help="Number of choices of random numbers to explore, if scripts or calls draw any."),
         step_timeout(),
         _option("--stop-at-first", is_flag=True, help="Stop at the first schedule with an anomaly."),
-        _option("--jobs", type=Number(1, MOST_JOBS), default=1, show_default=True,
+        _option("--jobs", section=Section.MACHINES, type=Number(1, MOST_JOBS),
                 help="Number of processes among which a search is divided, each with an embedded server of its own. "
-                "They start when a search lasts."),
+                "They start when a search lasts.  [default: 1; with --scheduler, this one and one on each machine]"),
     )  # fmt: skip
 
 

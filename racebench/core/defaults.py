@@ -8,5 +8,6 @@ GIVE_UP_SECONDS = 300.0
 MOST_EXPLORED_SESSIONS = 9
 #: The most connections that are cut in a schedule of an exploration.
 MOST_CUT = 3
-#: The most processes among which a search is divided.
-MOST_JOBS = 32
+#: The most processes among which a search is divided, and the most of them on one machine.
+MOST_JOBS = 256
+MOST_LOCAL_JOBS = 32

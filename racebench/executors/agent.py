@@ -22,6 +22,7 @@ from racebench.core.errors import RacebenchError
 from racebench.core.temporary import delete_abandoned, temporary_folder
 from racebench.executors import Died, Failure, Recording, Report, Timed, Worker
 from racebench.executors.messages import packed, unpacked
+from racebench.executors.new_programs import NewPrograms
 from racebench.executors.processes import Processes
 from racebench.executors.shipping import PIECE_BYTES, Stream
 from racebench.history.clocks import Reading
@@ -44,13 +45,14 @@ _READ_SECONDS = 5.0
 class MachineTask:
     """What a machine has to know. `number`: its place among the driver's; `up`: the common queue, of so many items.
 
-    `read_clock` reads the server's clock.
+    `read_clock` reads the server's clock. `preload`: modules that each process there would import by itself.
     """
 
     number: int
     up: str
     most: int
     read_clock: Callable[[], Reading]
+    preload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,8 @@ def serve(task: MachineTask) -> None:
     try:
         delete_abandoned()  # what a machine that was killed left here
         first = task.read_clock()
-        with temporary_folder("machine") as folder, Processes() as pool:
+        starter = NewPrograms(preload=task.preload)
+        with temporary_folder("machine") as folder, Processes(starter=starter) as pool:
             agent = _Agent(task, pool, folder, first, lambda data: up.put(data, timeout=_PUT_SECONDS))
             threading.Thread(target=agent.listen, args=(down,), name="racebench-listen", daemon=True).start()
             agent.say("hello", Hello(down=down.name, wall_ns=_wall_ns(), reading=first))

@@ -25,7 +25,7 @@ from racebench.executors.agent import BEAT_SECONDS, STOP, Hello, MachineTask, se
 from racebench.executors.connecting import Scheduler
 from racebench.executors.messages import packed, unpacked
 from racebench.executors.shipping import append, append_unknown, convert
-from racebench.history.clocks import MachineClock, Reading
+from racebench.history.clocks import MachineClock, Reading, unread
 from racebench.history.conversion import Conversion
 from racebench.history.recording import OPERATION
 
@@ -126,10 +126,20 @@ def opened(machines: Machines, *, workers: int, read_clock: Callable[[], Reading
 
 
 class Cluster:
-    """An executors.Executor, and a context manager that has each machine end what it runs."""
+    """An executors.Executor, and a context manager that has each machine end what it runs.
 
-    def __init__(self, client: Client, addresses: Collection[str], read_clock: Callable[[], Reading]) -> None:
-        self._client, self._read_clock = client, read_clock
+    `read_clock` reads the server's clock, or is clocks.unread where nothing is recorded. `preload`: what tasks import.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        addresses: Collection[str],
+        read_clock: Callable[[], Reading],
+        *,
+        preload: tuple[str, ...] = (),
+    ) -> None:
+        self._client, self._read_clock, self._preload = client, read_clock, preload
         self._machines = [_Machine(number, address) for number, address in enumerate(addresses)]
         self._remotes: dict[int, _Remote] = {}
         self._count = self._reads = 0
@@ -160,7 +170,13 @@ class Cluster:
         for machine in self._machines:
             machine.future = self._client.submit(
                 serve,
-                MachineTask(number=machine.number, up=name, most=most, read_clock=self._read_clock),
+                MachineTask(
+                    number=machine.number,
+                    up=name,
+                    most=most,
+                    read_clock=self._read_clock,
+                    preload=self._preload,
+                ),
                 key=f"{name}-{machine.number}",
                 workers=[machine.address],
                 allow_other_workers=False,
@@ -185,7 +201,7 @@ class Cluster:
                 if machine.down is None:
                     raise RacebenchError(
                         f"machine {machine.address} did not begin within {_HELLO_SECONDS:.0f} s: other tasks occupy "
-                        "all its threads, or it cannot reach the database"
+                        f"all its threads{'' if self._read_clock is unread else ', or it cannot reach the database'}"
                     )
 
     @property

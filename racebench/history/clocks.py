@@ -7,11 +7,15 @@ the server said it between the question and the answer, so that its clock is kno
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from racebench.core.plain_text import shown
+
+#: The largest bound that is written, in nanoseconds: 36 years.
+MOST_NS = 2**60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +25,11 @@ class Reading:
     local_ns: int
     offset_ns: int
     bound_ns: int
+
+
+def unread() -> Reading:
+    """In place of a reading, where machines record nothing: nothing is known of the offset."""
+    return Reading(local_ns=time.perf_counter_ns(), offset_ns=0, bound_ns=MOST_NS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +88,12 @@ def _clock(data: Any) -> MachineClock:
         raise ValueError(f"'sessions' of a clock is a list of whole numbers, not {shown(sessions)}")
     if not isinstance(consumers, list) or not all(isinstance(one, str) for one in consumers):
         raise ValueError(f"'consumers' of a clock is a list of texts, not {shown(consumers)}")
-    if type(offset) is not int or type(bound) is not int or not 0 <= bound <= 2**60 or not -(2**62) <= offset <= 2**62:
+    if (
+        type(offset) is not int
+        or type(bound) is not int
+        or not 0 <= bound <= MOST_NS
+        or not -(2**62) <= offset <= 2**62
+    ):
         raise ValueError(f"'bound_ns' of a clock is a whole number from 0, not {shown(bound)}")
     return MachineClock(
         machine=machine, sessions=tuple(sessions), consumers=tuple(consumers), offset_ns=offset, bound_ns=bound

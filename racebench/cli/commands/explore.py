@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from racebench.cli.option_groups import (
         ExplorationOptions,
         GateOptions,
+        MachineOptions,
         OracleOptions,
         OutputOptions,
         PoolerOptions,
@@ -43,6 +44,10 @@ _EXAMPLES = (
         "Requests to a service",
         "racebench explore --serve 'uvicorn shop:app --port {port}' --http 'POST /orders' --setup schema.sql",
     ),
+    Example(
+        "A search of minutes, divided among this machine and those of a Dask scheduler",
+        "racebench explore -s unique-retry --sessions 4 --scheduler tcp://10.0.0.5:8786",
+    ),
     Example("A spec file of isolationtester", "racebench explore mine.spec"),
 )
 
@@ -52,6 +57,7 @@ _EXAMPLES = (
 @options.exploration()
 @options.simulated_pooler()
 @options.oracle()
+@options.machines()
 @options.target()
 @options.output(report_formats=formats.OF_EXPLORATIONS, markdown=True)
 @options.gates()
@@ -68,6 +74,7 @@ def explore(
     exploration: ExplorationOptions,
     simulated: PoolerOptions,
     oracle: OracleOptions,
+    machines: MachineOptions,
     target: TargetOptions,
     output: OutputOptions,
     gates: GateOptions,
@@ -91,7 +98,7 @@ def explore(
         from racebench.cli import exploring
         from racebench.cli.files import check_optional_file, check_reports
 
-        request = exploring.request_of(subject, exploration, oracle, target, output, gates, simulated)
+        request = exploring.request_of(subject, exploration, oracle, target, output, gates, simulated, machines)
         check_optional_file("--markdown", output.markdown)
         check_reports(output)
         return exploring.explore(request, output, begun)

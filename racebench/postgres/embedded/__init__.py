@@ -7,7 +7,7 @@
 
 from racebench.postgres.embedded.folders import cache_folder, server_folder
 from racebench.postgres.embedded.programs import DEFAULT_VERSION, VERSIONS, start_program, wheel_programs
-from racebench.postgres.embedded.server import Coming, EmbeddedServer, as_superuser
+from racebench.postgres.embedded.server import Coming, EmbeddedServer, as_superuser, described
 from racebench.postgres.embedded.slots import clean, reset, server_programs
 from racebench.postgres.embedded.standby import EmbeddedStandby
 
@@ -20,6 +20,7 @@ __all__ = [
     "as_superuser",
     "cache_folder",
     "clean",
+    "described",
     "reset",
     "server_folder",
     "server_programs",

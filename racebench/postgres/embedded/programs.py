@@ -109,6 +109,14 @@ def wheel_programs(version: int) -> Path:
     return folder
 
 
+def release(version: int) -> str:
+    """The release of the wheel's programs of a version: "18.4". Raises DatabaseProblem."""
+    done = subprocess.run(
+        [str(wheel_programs(version) / "postgres"), "--version"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.rpartition(" ")[2].strip()
+
+
 def reachable(program: Path) -> bool:
     """Whether the server user may execute a program. It is tried, not deduced from file modes."""
     with contextlib.suppress(OSError):

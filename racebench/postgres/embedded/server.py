@@ -14,7 +14,7 @@ from racebench.core.target import Target
 from racebench.postgres.embedded import access, template
 from racebench.postgres.embedded.folders import delete, explain, server_folder
 from racebench.postgres.embedded.process import ServerProcess, last_words
-from racebench.postgres.embedded.programs import DEFAULT_VERSION
+from racebench.postgres.embedded.programs import DEFAULT_VERSION, release
 from racebench.postgres.embedded.slots import data_folder, server_programs, take_slot
 
 #: Settings of every embedded server. fsync stays on: the races are timed as a real server times them.
@@ -172,6 +172,11 @@ class EmbeddedServer:
                 process, self._process = self._process, None
                 process.stop()
             self._stack.close()
+
+
+def described(version: int) -> Mapping[str, str]:
+    """The release of a version's server and its settings, by name, as on any machine. Raises DatabaseProblem."""
+    return {"PostgreSQL": release(version), **SETTINGS}
 
 
 def command_of(programs: Path, data: Path, settings: Mapping[str, str]) -> list[str]:
