@@ -70,6 +70,8 @@ def _start(machines: int, folder: str, *, forked: bool) -> Any:
             dashboard_address="127.0.0.1:0",  # None would be port 8787, and a warning where that is occupied
             scheduler_kwargs={"dashboard": False},
             local_directory=folder,
+            env={"TMPDIR": folder},
+            preload=["racebench.executors.own_folder"],
             silence_logs=logging.CRITICAL,
         )
     except Exception as problem:  # noqa: BLE001 - of whatever kind, from Dask or from one of its processes

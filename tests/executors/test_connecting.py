@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +45,17 @@ def test_a_scheduler_that_is_not_there_is_named_in_one_line(monkeypatch: pytest.
             raise AssertionError("it is connected")
     assert str(raised.value).startswith(f"cannot reach the Dask scheduler {address} within 0 s: ")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.skipif(os.environ.get("TEST_CLUSTER") != "required", reason="it starts Dask twice")
+def test_the_machines_of_a_second_scheduler_use_its_folder() -> None:
+    folders = []
+    for _ in range(2):
+        with connected(Scheduler.parse("local")) as client:
+            (folder,) = client.run(lambda: tempfile.gettempdir()).values()
+            assert Path(folder).is_dir()
+            folders.append(folder)
+    assert len(set(folders)) == 2
 
 
 def test_without_the_extra_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
