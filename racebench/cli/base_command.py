@@ -18,6 +18,7 @@ from racebench.cli import help_page, settings
 from racebench.cli.help_page import Example, Section
 from racebench.cli.streams import say
 from racebench.cli.values import warn_once
+from racebench.core import documentation
 from racebench.core.errors import RacebenchError, UsageProblem, suggest
 
 _COLOR = "racebench.color"
@@ -107,7 +108,7 @@ class Command(click.Command):
 
     def get_help(self, ctx: click.Context) -> str:
         """The help, as text."""
-        return help_page.whole(super().get_help(ctx))
+        return documentation.with_addresses(help_page.whole(super().get_help(ctx)))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options by section, then the examples."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from racebench.core import json_schema, json_text
+from racebench.core import documentation, json_schema, json_text
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.atomic_write import replacing
 from racebench.core.errors import RacebenchError, UsageProblem
@@ -186,7 +186,9 @@ def read(path: Path, scratch: Scratch) -> Recorded:
 
 def _meta(reader: Reader) -> dict[str, Any]:
     if "meta" not in reader:
-        raise UsageProblem(f"{reader.path} is not a racebench history: it has no 'meta'; see docs/history.md")
+        raise UsageProblem(
+            f"{reader.path} is not a racebench history: it has no 'meta'; see {documentation.page('history')}"
+        )
     try:
         meta = json_text.loads(reader.text("meta"))
     except json_text.JsonProblem as problem:

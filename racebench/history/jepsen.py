@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import numpy.typing as npt
 
+from racebench.core import documentation
 from racebench.core.anomalies import Subject, forbidden_by_default
 from racebench.core.errors import UsageProblem
 from racebench.core.model import Numbering, Outcome
@@ -60,7 +61,7 @@ def read(path: Path, scratch: Scratch) -> Recorded:
     except UnicodeDecodeError:
         raise UsageProblem(f"{path}:{line + 1}: is not UTF-8 text") from None
     except ValueError as problem:
-        raise UsageProblem(f"{path}:{line}: {problem}; see docs/history.md") from None
+        raise UsageProblem(f"{path}:{line}: {problem}; see {documentation.page('history')}") from None
     except OSError as problem:
         raise UsageProblem(f"{path} cannot be read: {problem.strerror}") from None
     if not reading.names:

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from racebench.core import json_text
+from racebench.core import documentation, json_text
 from racebench.core.anomalies import ANOMALIES, Evidence, Subject, forbidden_by_default
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Numbering, Outcome
@@ -44,11 +44,13 @@ def read(path: Path, scratch: Scratch) -> Recorded:
         raise UsageProblem(f"{path}:{number}: is not JSON ({problem}); each line is one object") from None
     except (ValueError, TypeError) as problem:
         what = "the file is not UTF-8 text" if isinstance(problem, UnicodeDecodeError) else str(problem)
-        raise UsageProblem(f"{path}:{number}: {what}; see docs/history.md") from None
+        raise UsageProblem(f"{path}:{number}: {what}; see {documentation.page('history')}") from None
     except OSError as problem:
         raise UsageProblem(f"{path} cannot be read: {problem.strerror}") from None
     if not len(builder):
-        raise UsageProblem(f"{path} has no operations; each is a line with type 'op', see docs/history.md")
+        raise UsageProblem(
+            f"{path} has no operations; each is a line with type 'op', see {documentation.page('history')}"
+        )
     builder.rows_given |= header.get("rows", False)
     history = builder.history(numbering=header.get("numbering", Numbering.TENANT))
     if history.logs and not builder.rows_given:
@@ -60,7 +62,7 @@ def read(path: Path, scratch: Scratch) -> Recorded:
         try:
             known = clocks.read(header["clocks"], history.operations.sessions, [log.name for log in history.logs])
         except ValueError as problem:
-            raise UsageProblem(f"{path}:1: {problem}; see docs/history.md") from None
+            raise UsageProblem(f"{path}:1: {problem}; see {documentation.page('history')}") from None
         history = replace(history, clocks=known)
     return Recorded(
         history=history,

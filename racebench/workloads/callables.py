@@ -22,7 +22,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
-from racebench.core import plain_text
+from racebench.core import documentation, plain_text
 from racebench.core.errors import UsageProblem, suggest
 from racebench.core.model import Call, HttpRequest, Program
 from racebench.core.plain_text import message_of, one_line
@@ -257,7 +257,8 @@ def advice(code: str, said: str) -> str:
     if code.startswith(_NOT_THERE):
         return "; is the setup complete?"
     if "connect()" in said and "argument 'options'" in said:
-        return "; SQLAlchemy passes what is in the URL to asyncpg as arguments: use async_creator (docs/own-code.md)"
+        page = documentation.page("own-code")
+        return f"; SQLAlchemy passes what is in the URL to asyncpg as arguments: use async_creator ({page})"
     return ""
 
 

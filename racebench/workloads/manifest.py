@@ -58,7 +58,7 @@ class _Manifest:
         self.folder = folder
         self.parsed = parsed
         self.path = folder / MANIFEST
-        self.text = read_text(self.path, f"a scenario folder has a {MANIFEST}; see docs/scenarios.md")
+        self.text = read_text(self.path, f"a scenario folder has a {MANIFEST}", page="scenarios")
         try:
             self.data = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as problem:

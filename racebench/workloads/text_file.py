@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from racebench.core import documentation
 from racebench.core.errors import ScenarioProblem
 
 
-def read_text(path: Path, advice: str) -> str:
-    """A file's text; raises ScenarioProblem, with the advice, if it cannot be read or no server takes it as SQL."""
+def read_text(path: Path, advice: str, *, page: str = "") -> str:
+    """A file's text; raises ScenarioProblem, with the advice, if it cannot be read or no server takes it as SQL.
+
+    `page`: the page of the documentation that the advice names.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as problem:
-        raise ScenarioProblem(f"{path}: cannot be read ({problem.strerror}); {advice}") from None
+        see = f"; see {documentation.page(page)}" if page else ""
+        raise ScenarioProblem(f"{path}: cannot be read ({problem.strerror}); {advice}{see}") from None
     except UnicodeDecodeError as problem:
         raise ScenarioProblem(f"{path}: is not UTF-8 text (byte {problem.start}); save it as UTF-8") from None
     if (at := text.find("\0")) >= 0:
