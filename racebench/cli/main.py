@@ -128,7 +128,7 @@ _SECTIONS = {
     "Prove and show": ("explore", "replay", "demo"),
     "Results": ("report", "check"),
     "Strategies": ("list", "show"),
-    "Your project": ("init", "config", "completion", "server"),
+    "Your project": ("init", "config", "schema", "completion", "server"),
 }
 
 

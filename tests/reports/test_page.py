@@ -469,7 +469,7 @@ def test_an_exploration_alone_is_a_page_and_nothing_else(racebench: Command, tmp
         assert done.returncode == 2
         assert done.stderr == (
             f"racebench: --format {format_} is for runs, and these are explorations; "
-            "take table, markdown, json, junit, summary\n"
+            "take table, markdown, json, junit, summary, sarif\n"
         )
 
 
