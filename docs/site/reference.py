@@ -17,6 +17,7 @@ import click
 from racebench.cli.base_command import Option
 from racebench.cli.help_page import Section
 from racebench.cli.main import cli
+from racebench.cli.schemas import SETTINGS
 
 # What Markdown would read as markup, outside code.
 _CODE = re.compile(r"(`[^`]*`)")
@@ -90,6 +91,11 @@ def schemas_page(root: Path) -> str:
             for name, value in schema.get("properties", {}).items()
         )
         parts.append(_table(("name", "type", "required", "meaning"), rows))
+    parts.append(f"## {SETTINGS}")
+    parts.append(
+        f"[{SETTINGS}](../schemas/{SETTINGS}): racebench.toml, made of the [options](commands.md) of all commands"
+        " ([settings](../settings.md))."
+    )
     return "\n\n".join(parts) + "\n"
 
 

@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from docs.site import contents, links, reference
 from racebench import __version__
+from racebench.cli import schemas
+from racebench.cli.main import cli
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,7 @@ class Staging:
             self._write(place, self._text(page, place))
         for schema in reference.schemas(self.root):
             self._copy(schema, PurePosixPath("schemas") / schema.name)
+        self._write(PurePosixPath("schemas") / schemas.SETTINGS, schemas.text("settings", cli))
 
     def _text(self, page: str, place: PurePosixPath) -> str:
         if page == contents.COMMANDS:

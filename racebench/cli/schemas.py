@@ -16,14 +16,16 @@ import click
 from racebench.cli import settings
 from racebench.cli.base_command import Option
 from racebench.cli.values import Limit, Number, Percent
+from racebench.core import documentation
 
 _PACKAGE = Path(__file__).parents[1]
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
-#: The address of the documentation's site, "" without one; the folder in which it has the schemas.
-_SITE = ""
+#: Where the documentation's site has the schemas, below its address.
 _FOLDER = "schemas"
 #: A percentage as text: 20%.
 _PERCENT = r"^\s*[0-9._eE+-]+\s*%?\s*$"
+#: The file of the one that is made of the options.
+SETTINGS = "settings.schema.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,11 @@ class Published:
 
     file: str
     of: str
+
+    @property
+    def published(self) -> str:
+        """The name of its file on the documentation's site."""
+        return Path(self.file).name if self.file else SETTINGS
 
 
 SCHEMAS: Mapping[str, Published] = {
@@ -54,7 +61,8 @@ def text(name: str, root: click.Command) -> str:
 
 def address_of(name: str) -> str:
     """Where the schema is on the documentation's site; "" if there is none."""
-    return f"{_SITE}/{_FOLDER}/{name}.json" if _SITE else ""
+    site = documentation.address()
+    return f"{site}/{_FOLDER}/{SCHEMAS[name].published}" if site else ""
 
 
 def of_settings(root: click.Command) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from racebench.cli import schemas, settings
 from racebench.cli.commands import schema as command
 from racebench.cli.main import cli
 from racebench.cli.settings import Setting
+from racebench.core import documentation
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.errors import ScenarioProblem, UsageProblem
 from racebench.core.injection import EXAMPLES
@@ -66,8 +67,9 @@ def test_each_schema_is_a_schema_and_is_printed(tmp_path: Path) -> None:
 
 
 def test_a_schema_is_named_by_its_address_on_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schemas, "address_of", lambda name: f"https://docs.example/schemas/{name}.json")
-    assert json.loads(schemas.text("scenario", cli))["$id"] == "https://docs.example/schemas/scenario.json"
+    monkeypatch.setattr(documentation, "address", lambda: "https://docs.example")
+    assert json.loads(schemas.text("scenario", cli))["$id"] == "https://docs.example/schemas/scenario.schema.json"
+    assert json.loads(schemas.text("settings", cli))["$id"] == "https://docs.example/schemas/settings.schema.json"
     assert SCENARIO["$id"].startswith("urn:racebench:")
 
 

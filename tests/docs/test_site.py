@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -88,6 +89,7 @@ def test_the_sources_of_the_site_lead_to_each_other_and_to_copies_of_other_files
     missing = [(page.name, target) for page, target in targets if target and not (page.parent / target).exists()]
     assert missing == []
     assert (tmp_path / "schemas" / "run.schema.json").is_file()
+    assert "workers" in json.loads((tmp_path / "schemas" / "settings.schema.json").read_text())["properties"]
 
 
 def test_with_a_repository_links_to_its_files_are_addresses(tmp_path: Path) -> None:
@@ -119,6 +121,7 @@ def test_the_reference_has_every_schema_of_the_package() -> None:
     schemas = sorted((ROOT / "racebench").rglob("*.schema.json"))
     assert len(schemas) > 2
     assert [path.name for path in schemas if f"## {path.name}" not in page] == []
+    assert "(../schemas/settings.schema.json)" in page, "which is made of the options"
 
 
 @pytest.mark.parametrize(
