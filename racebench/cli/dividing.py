@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from racebench.cli.option_groups import ExplorationOptions, MachineOptions
+from racebench.core.cores import usable_cores
 from racebench.core.defaults import MOST_LOCAL_JOBS
 from racebench.core.errors import UsageProblem
 from racebench.exploration.jobs import division
+from racebench.exploration.jobs.messages import Place
+from racebench.exploration.jobs.pool import Jobs
 from racebench.exploration.request import ExplorationRequest
 
 if TYPE_CHECKING:
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
 class Division:
     """Among how many processes a search is divided, and where they run.
 
-    `jobs`: this process and others; None for one on each machine beside it. `scheduler`: the machines'; None for
-    processes of this machine.
+    `jobs`: this process and others; None if nobody has said how many: as many as cores are idle, or one on each machine
+    beside this one. `scheduler`: the machines'; None for processes of this machine.
     """
 
     jobs: int | None = 1
@@ -34,7 +37,7 @@ class Division:
     @property
     def possible(self) -> bool:
         """Whether there can be other processes."""
-        return self.jobs != 1
+        return self.jobs != 1 and (self.jobs is not None or self.scheduler is not None or usable_cores() > 1)
 
 
 def division_of(
@@ -68,7 +71,7 @@ def division_of(
         raise UsageProblem(f"--scheduler: {undivided}; leave out --scheduler")
     if undivided and options.jobs is not None and _is_on_the_command_line("jobs"):
         raise UsageProblem(f"--jobs {options.jobs}: {undivided}; leave out --jobs")
-    return Division(jobs=1 if options.jobs is None and scheduler is None else options.jobs, scheduler=scheduler)
+    return Division(jobs=options.jobs, scheduler=scheduler)
 
 
 def _is_on_the_command_line(parameter: str) -> bool:
@@ -81,8 +84,9 @@ def local(division: Division, *, needed: bool) -> Iterator[Executor | None]:
     """Processes of this machine where jobs can run; None if there are machines, or if they are not needed.
 
     It is to be entered while the command has one thread and no connection: jobs are forks of a fork that is made here.
+    Jobs that nobody has asked for are new programs, so that a search that ends before they start costs no fork.
     """
-    if not needed or division.scheduler is not None:
+    if not needed or division.jobs is None or division.scheduler is not None:
         yield None
         return
     from racebench.executors.processes import Processes
@@ -92,15 +96,24 @@ def local(division: Division, *, needed: bool) -> Iterator[Executor | None]:
 
 
 @contextlib.contextmanager
-def machines(division: Division, *, needed: bool, version: int) -> Iterator[tuple[Executor | None, int]]:
-    """The machines where jobs can run, None if there are none, or if they are not needed; and the number of jobs.
+def jobs(division: Division, processes: Executor | None, place: Place, *, needed: bool) -> Iterator[Jobs | None]:
+    """The jobs, which have servers as the command's own is; None if they are not needed. Raises RacebenchError.
 
-    `version`: of the embedded servers. Raises RacebenchError.
+    `processes`: where they run if that is this machine.
     """
-    if not needed or division.scheduler is None:
-        yield None, division.jobs or 1
-        return
-    from racebench.exploration.jobs import machines
+    if not needed:
+        yield None
+    elif division.scheduler is not None:
+        from racebench.exploration.jobs import machines
 
-    with machines.opened(division.scheduler, jobs=division.jobs, version=version) as (executor, count):
-        yield executor, count
+        with (
+            machines.opened(division.scheduler, jobs=division.jobs, version=place.version) as (executor, count),
+            Jobs(count, place, executor=lambda: contextlib.nullcontext(executor)) as on_machines,
+        ):
+            yield on_machines
+    elif division.jobs is None or processes is None:
+        with Jobs.usual(place) as usual:
+            yield usual
+    else:
+        with Jobs(division.jobs, place, executor=lambda: contextlib.nullcontext(processes)) as local_jobs:
+            yield local_jobs

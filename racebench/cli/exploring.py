@@ -37,7 +37,6 @@ from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.jobs import division
 from racebench.exploration.jobs.messages import Place
-from racebench.exploration.jobs.pool import Jobs
 from racebench.exploration.request import ExplorationRequest, judged, with_default_limits
 from racebench.exploration.result import Exploration, ExplorationProgress
 from racebench.postgres import environment
@@ -241,8 +240,8 @@ def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | Non
     with contextlib.ExitStack() as stack:
         if request.division.scheduler is not None:
             report_progress("connecting to the machines", 0.0)
-        machines, count = stack.enter_context(
-            dividing.machines(request.division, needed=request.needs_jobs, version=request.server.version)
+        jobs = stack.enter_context(
+            dividing.jobs(request.division, processes, _place(request), needed=request.needs_jobs)
         )
         report_progress("starting PostgreSQL", 0.0)
         target = stack.enter_context(request.server.opened(request.connections, begun=begun))
@@ -258,8 +257,6 @@ def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | Non
         if scenario is not request.scenario:
             explorations = tuple(_with_callables(exploration, scenario, schema) for exploration in explorations)
         possible = _possible(record, explorations, target)
-        executor = machines or processes
-        jobs = None if executor is None else stack.enter_context(_jobs(request, executor, count))
         for number, exploration in enumerate(possible):
             result = explorer.explore(
                 target,
@@ -272,15 +269,14 @@ def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | Non
             report_progress.ended(exploration_text.row(result))
 
 
-def _jobs(request: Exploring, executor: Executor, count: int) -> Jobs:
-    """The jobs, which have servers as the command's own is."""
-    place = Place(
+def _place(request: Exploring) -> Place:
+    """The server of a job, which is as the command's own."""
+    return Place(
         version=request.server.version,
         connections=request.connections,
         superuser=request.server.superuser,
         give_up_s=request.server.patience.give_up_s,
     )
-    return Jobs(count, place, executor=lambda: contextlib.nullcontext(executor))
 
 
 def _tell(

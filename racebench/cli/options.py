@@ -280,7 +280,8 @@ def exploration() -> Decorator[Any]:
         _option("--stop-at-first", is_flag=True, help="Stop at the first schedule with an anomaly."),
         _option("--jobs", section=Section.MACHINES, type=Number(1, MOST_JOBS),
                 help="Number of processes among which a search is divided, each with an embedded server of its own. "
-                "They start when a search lasts.  [default: 1; with --scheduler, this one and one on each machine]"),
+                "They start when a search lasts.  [default: as many as cores are idle when a search has lasted 3 s; "
+                "with --scheduler, this one and one on each machine]"),
     )  # fmt: skip
 
 

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from conftest import Command, Start, assert_one_line
+from racebench.core.errors import RacebenchError
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
 from racebench.executors.new_programs import NewPrograms
 from racebench.executors.processes import Processes
 from racebench.exploration.explorer import explore
-from racebench.exploration.jobs import sharing
+from racebench.exploration.jobs import pool, sharing
 from racebench.exploration.jobs.messages import Place, Report
 from racebench.exploration.jobs.pool import Job, Jobs
 from racebench.exploration.request import ExplorationRequest
@@ -143,6 +144,31 @@ def test_what_a_killed_job_had_left_is_searched_by_others(
     assert findings(divided) == findings(alone)
     assert divided.outcomes == alone.outcomes
     assert "job 2 of 2 ended early (signal 9); what it had left was searched by others" in divided.notes
+
+
+def test_jobs_that_nobody_asked_for_start_late_on_idle_cores_and_once(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "usable_cores", lambda: 8)
+    with Jobs.usual(PLACE) as jobs:
+        monkeypatch.setattr(jobs, "_make", lambda: contextlib.nullcontext(processes))
+        assert jobs.count == 8
+        for idle, lasted_s, due in ((8, 2.9, False), (1, 60.0, False), (3, 3.0, True)):
+            monkeypatch.setattr(pool, "idle_cores", lambda idle=idle: idle)
+            assert jobs.are_due(lasted_s) is due
+        assert jobs.begin() == ""
+        assert [job.name for job in jobs.jobs] == ["job 2", "job 3"]
+        assert not jobs.are_due(60.0)
+
+
+def test_jobs_that_cannot_start_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> contextlib.AbstractContextManager[Processes]:
+        raise RacebenchError("there is no place")
+
+    with Jobs(2, PLACE, executor=fail) as jobs:
+        assert jobs.are_due(0.0)
+        assert jobs.begin() == "there is no place"
+        assert not jobs.are_due(60.0)
 
 
 @pytest.mark.server

@@ -1,7 +1,8 @@
 """Starts the jobs of a command while it searches, and ends them.
 
 A job costs nothing before it is needed: its process is started when a search has lasted for a while, imports what it
-needs, and then asks whether it is still wanted; only then it starts a server.
+needs, and then asks whether it is still wanted; only then it starts a server. Jobs that nobody has asked for start
+later, and only on cores that are idle.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
+from racebench.core.cores import idle_cores, usable_cores
+from racebench.core.defaults import MOST_LOCAL_JOBS
 from racebench.core.errors import RacebenchError
 from racebench.core.signals import shielded
 from racebench.executors import Died, Executor, Failure, Worker
@@ -23,6 +26,9 @@ from racebench.exploration.tree import Part
 Making = Callable[[], contextlib.AbstractContextManager[Executor]]
 #: How long the jobs have to stop their servers at the end, in seconds, before they are killed.
 _END_S = 10.0
+#: How long a search lasts before others take part of which nobody has said how many, in seconds. By then it has lasted
+#: several times as long as a job takes to start.
+_LASTS_S = 3.0
 
 
 class Job:
@@ -67,7 +73,8 @@ class Job:
 class Jobs:
     """The jobs of one command, at most `count` with its own process, which is one too; a context manager.
 
-    `executor`: makes the place where the others run; None for processes of this machine.
+    `executor`: makes the place where the others run; None for processes of this machine. `unasked`: nobody has said how
+    many; then they start later, and no more than there are idle cores.
     """
 
     def __init__(
@@ -76,13 +83,20 @@ class Jobs:
         place: Place,
         *,
         executor: Callable[[], contextlib.AbstractContextManager[Executor]] | None = None,
+        unasked: bool = False,
     ) -> None:
-        self.count, self.place = count, place
+        self.count, self.place, self._unasked = count, place, unasked
+        self._tried = False
         self._make = executor or _processes
         self._executor: Executor | None = None
         self._stack = contextlib.ExitStack()
         self.jobs: list[Job] = []
         self._numbers = 0
+
+    @classmethod
+    def usual(cls, place: Place) -> Jobs:
+        """Where nobody has said how many: one for each core that this process may use."""
+        return cls(min(usable_cores(), MOST_LOCAL_JOBS), place, unasked=True)
 
     def __enter__(self) -> Jobs:
         return self
@@ -97,10 +111,19 @@ class Jobs:
         """Whether jobs were started."""
         return self._executor is not None
 
+    def are_due(self, lasted_s: float) -> bool:
+        """Whether they are to be started now, for a search that has lasted so long."""
+        if self._tried or not self._unasked:
+            return not self._tried
+        return lasted_s >= _LASTS_S and idle_cores() >= 2
+
     def begin(self) -> str:
         """Start the jobs, and do not wait for them; return why that is not possible, or ""."""
         from racebench.exploration.jobs.job import work
 
+        self._tried = True
+        if self._unasked:
+            self.count = min(self.count, idle_cores())
         try:
             self._executor = self._stack.enter_context(self._make())
             for number in range(2, self.count + 1):

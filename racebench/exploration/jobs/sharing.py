@@ -105,10 +105,11 @@ class Sharing:
     def between(self, rest: Rest) -> None:
         """See search.Sharing."""
         assert self._jobs is not None
-        if time.monotonic() - self._since_s < ALONE_S:
+        lasted_s = time.monotonic() - self._since_s
+        if lasted_s < ALONE_S:
             return
         if not self._jobs.begun:
-            if problem := self._jobs.begin():
+            if self._jobs.are_due(lasted_s) and (problem := self._jobs.begin()):
                 self._problems.append(f"the search was not divided: {problem}")
             return
         self._receive(0.0)
