@@ -278,7 +278,7 @@ class UsersServer:
         return int(str(row[0]))
 
 
-def _server_programs() -> Path:
+def server_programs() -> Path:
     """Debian's PostgreSQL if it is installed (.ci/run sees to that), else the wheel's 16."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     return installed[0].parent if installed else wheel_programs(16)
@@ -296,7 +296,7 @@ def _end_with_pytest() -> None:
 
 @pytest.fixture(scope="session")
 def users_server() -> Iterator[UsersServer]:
-    programs = _server_programs()
+    programs = server_programs()
     folder = Path(tempfile.mkdtemp(prefix="racebench-users-server-"))
     identity: dict[str, object] = {}
     if os.geteuid() == 0:
