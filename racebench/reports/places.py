@@ -67,8 +67,11 @@ def here() -> Project:
     return Project(root=root, folder=folder)
 
 
-def of_steps(witness: Replay, project: Project) -> list[Place | None]:
-    """The place of each step. Where a step has none, it is that of the session's step before, or of the first after."""
+def of_steps(witness: Replay, project: Project, otherwise: Place | None = None) -> list[Place | None]:
+    """The place of each step. Where a step has none, it is that of the session's step before, or of the first after.
+
+    `otherwise`: the place of the steps of a session that has none.
+    """
     own = [project.place(step.where or step.script) for step in witness.steps]
     filled = []
     for number, step in enumerate(witness.steps):
@@ -78,7 +81,7 @@ def of_steps(witness: Replay, project: Project) -> list[Place | None]:
             for place, other in zip(own[: number + 1], witness.steps[: number + 1], strict=True)
             if other.session == step.session and place is not None
         ]
-        filled.append(before[-1] if before else next((place for place in near if place is not None), None))
+        filled.append(before[-1] if before else next((place for place in near if place is not None), otherwise))
     return filled
 
 

@@ -81,6 +81,8 @@ def carry_out(workspace: Path, inputs: dict[str, str], path: Path) -> Job:
         job.ran.append(step["name"])
         assert step["shell"] == "bash"
         files = {name: workspace.parent / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        for file in files.values():
+            file.write_text("")
         script = workspace.parent / "step.sh"
         script.write_text(step["run"])
         done = subprocess.run(
@@ -101,12 +103,10 @@ def carry_out(workspace: Path, inputs: dict[str, str], path: Path) -> Job:
             text=True,
         )
         job.printed += done.stdout
-        if files["GITHUB_OUTPUT"].exists():
-            for line in files["GITHUB_OUTPUT"].read_text().splitlines():
-                name, _, given = line.partition("=")
-                names[f"steps.{step['id']}.outputs.{name}"] = given
-        if files["GITHUB_STEP_SUMMARY"].exists():
-            job.summary = files["GITHUB_STEP_SUMMARY"].read_text()
+        for line in files["GITHUB_OUTPUT"].read_text().splitlines():
+            name, _, given = line.partition("=")
+            names[f"steps.{step['id']}.outputs.{name}"] = given
+        job.summary += files["GITHUB_STEP_SUMMARY"].read_text()
         job.code = done.returncode
         if job.code:
             break

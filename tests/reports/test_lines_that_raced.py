@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import Command
 from judged import ENVIRONMENT, HOSTILE, result_of
 from measured import rendered
+from racebench.core import documentation
 from racebench.core.anomalies import ANOMALIES
 from racebench.core.model import Scenario
 from racebench.core.verdict import Verdict
@@ -268,7 +270,7 @@ def test_runs_and_explorations_are_one_log_with_an_invocation_each(version_count
     assert [result["properties"]["driver"] for result in run["results"]] == ["run", "run", "explore"]
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.text(st.characters(codec=None)))
 def test_any_text_is_valid_sarif_and_one_annotation(text: str) -> None:
     hostile = explored(strategy=f"x{text}", witness=witness(file=f"x{text}"), notes=(text,), fault=text)
@@ -284,6 +286,43 @@ def test_hostile_text_and_machine_paths_stay_out() -> None:
     assert "/home/" not in text
     assert "\x1b" not in text
     assert "/home/" not in "".join(annotations.lines([hostile], OF_TESTS))
+
+
+def test_the_steps_of_a_program_are_at_its_file() -> None:
+    steps = tuple(replace(step, where="") for step in witness().steps)
+    (result,) = run_of(explored(witness=replace(witness(), steps=steps), code=("pay.js:1",)))["results"]
+    flow = result["codeFlows"][0]["threadFlows"][0]["locations"]
+    assert {at(step["location"]) for step in flow} == {at(result["locations"][0])} == {"app/pay.js:1"}
+    (result,) = run_of(explored(witness=replace(witness(), steps=steps), code=()))["results"]
+    assert "codeFlows" not in result, "a service has no file"
+    assert "physicalLocation" not in result["locations"][0]
+
+
+def test_a_rule_has_an_address_where_the_documentation_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "helpUri" not in rendered("sarif", explored())
+    monkeypatch.setattr(documentation, "address", lambda: "https://docs.example")
+    driver = run_of(explored())["tool"]["driver"]
+    assert {rule["helpUri"] for rule in driver["rules"]} == {"https://docs.example/results.html#counts"}
+
+
+@pytest.mark.server
+def test_the_statements_of_a_script_have_its_lines(racebench: Command, checkout: Path) -> None:
+    (checkout / "app" / "pay.sql").write_text(
+        "-- takes the next number\nBEGIN;\nSELECT coalesce(max(n), 0) + 1 AS n FROM t \\gset\n"
+        "INSERT INTO t\n    VALUES (:n);\nCOMMIT;\n"
+    )
+    done = racebench(
+        *("explore", "app/pay.sql", "--setup", "CREATE TABLE t (n int)", "--report", "sarif=x.sarif", "--no-save"),
+        *("--invariant", "SELECT n FROM t GROUP BY n HAVING count(*) > 1"),
+        env={"GITHUB_ACTIONS": "true"},
+        cwd=checkout,
+    )
+    assert done.returncode == 3
+    (annotation,) = done.stderr.splitlines()
+    assert annotation.startswith("::error file=app/pay.sql,line=4,title=racebench%3A violations in pay%3A pay::")
+    (result,) = json.loads((checkout / "x.sarif").read_text())["runs"][0]["results"]
+    flow = result["codeFlows"][0]["threadFlows"][0]["locations"]
+    assert [at(step["location"]) for step in flow][:4] == [f"app/pay.sql:{line}" for line in (2, 3, 4, 2)]
 
 
 # Annotations

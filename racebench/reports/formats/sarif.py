@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from racebench import __version__
-from racebench.core import json_text
+from racebench.core import documentation, json_text
 from racebench.core.anomalies import ANOMALIES, AnomalyKind
 from racebench.core.verdict import Verdict
 from racebench.exploration.schedules import Step
@@ -63,6 +63,7 @@ def _driver() -> dict[str, Any]:
     return {
         "name": "racebench",
         "semanticVersion": __version__,
+        **({"informationUri": site} if (site := documentation.address()) else {}),
         "rules": [_rule(kind) for kind in ANOMALIES.values()],
     }
 
@@ -75,6 +76,7 @@ def _rule(kind: AnomalyKind) -> dict[str, Any]:
         "shortDescription": _text(f"Race: {kind.plural or kind.name}"),
         "fullDescription": _text(description),
         "help": _text(f"{description} {kind.advice}."),
+        **({"helpUri": f"{site}/results.html#counts"} if (site := documentation.address()) else {}),
         "defaultConfiguration": {"level": "error"},
         "properties": {"tags": ["concurrency", "postgresql", "race-condition"]},
     }
@@ -122,7 +124,7 @@ def _result(suite: Suite, case: Case, kind: str, project: Project) -> dict[str, 
         "level": "note" if kind in case.known else "error",
         "message": _text(_said(suite, case)),
         "locations": [_location(place, suite, case)],
-        **(_flow(case, project) if places.shows(case, kind) else {}),
+        **(_flow(case, project, place) if places.shows(case, kind) else {}),
         "partialFingerprints": {_FINGERPRINT: _fingerprint(suite, case, kind, place)},
         "properties": {"scenario": suite.scenario, "strategy": case.name, "driver": suite.driver},
     }
@@ -150,13 +152,17 @@ def _physical(place: Place) -> dict[str, Any]:
     }
 
 
-def _flow(case: Case, project: Project) -> dict[str, Any]:
-    """The schedule as one code flow, in the order of its steps; nothing where a step cannot be pointed at."""
+def _flow(case: Case, project: Project, otherwise: Place | None) -> dict[str, Any]:
+    """The schedule as one code flow, in the order of its steps; nothing where a step cannot be pointed at.
+
+    `otherwise`: the place of the steps of a program, whose lines are not known.
+    """
     witness = case.witness
     if witness is None or not witness.steps:
         return {}
     steps = []
-    for number, (step, place) in enumerate(zip(witness.steps, places.of_steps(witness, project), strict=True), 1):
+    found = places.of_steps(witness, project, otherwise)
+    for number, (step, place) in enumerate(zip(witness.steps, found, strict=True), 1):
         if place is None:
             return {}
         steps.append(
