@@ -6,25 +6,23 @@ import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack
-from functools import partial
 from typing import ClassVar
 
 from psycopg import sql
 
 from racebench.core.errors import UsageProblem
 from racebench.core.faults import CONNECTION_LOST, EXPIRED, is_fault, stops_a_schedule
-from racebench.core.model import Assign, Outcome, Pipeline, Script, Sleep, Statement, Strategy
+from racebench.core.model import Outcome, Statement, Strategy
 from racebench.core.refusals import is_refusal
 from racebench.core.target import Target
 from racebench.exploration.choices import Cut
 from racebench.exploration.draws import Draws, server_seed
 from racebench.exploration.faults import Fault, sets_timeout
-from racebench.exploration.independence import POOLED, Footprint, footprint
-from racebench.exploration.inspection import Facts
+from racebench.exploration.independence import POOLED, Footprint
 from racebench.exploration.leftovers import Leftover, custom_settings
-from racebench.exploration.resources import Reached
 from racebench.exploration.sessions.cleaning import clean, kept
 from racebench.exploration.sessions.pooled import PooledConnections
+from racebench.exploration.sessions.script_footprints import ScriptFootprints, is_begin
 from racebench.exploration.sessions.session import GeneratorSession, Session, State, Steps, Surroundings
 from racebench.exploration.steps import CUT_ANSWERS, describe, values_of, with_values
 from racebench.exploration.told import Answers, Told, shown, texts
@@ -64,7 +62,7 @@ class ScriptSessions:
         settings = _NO_TIMEOUTS | ({"default_transaction_isolation": level} if level else {})
         pooled = surroundings.pooled
         shares = pooled is not None and pooled.shares
-        footprints = _Footprints(strategy.script, level, surroundings.facts, surroundings.reached, shares=shares)
+        footprints = ScriptFootprints(strategy.script, level, surroundings.facts, surroundings.reached, shares=shares)
         custom = custom_settings([strategy.script.text])
 
         def open_session(see: See) -> ServerSession:
@@ -139,84 +137,6 @@ class ScriptSessions:
         )
 
 
-class _Footprints:
-    """What the steps of one script may touch; asked for each step, and found out once.
-
-    A step is known by its identity: a compiled script yields the same tuple each time. `shares`: its sessions are
-    clients of a pooler, and which server session they have may matter.
-    """
-
-    def __init__(
-        self, script: Script, level: str | None, facts: Facts, reached: Reached | None, *, shares: bool = False
-    ) -> None:
-        reach = None if reached is None else reached.of
-        self._touched = partial(footprint, isolation=level, volatile=facts.volatile, reach=reach)
-        self._in_pipelines = _in_pipelines(script)
-        self._after_begin = _after_begin(script, self._touched)
-        self._ddl = _ddl(script, facts.ddl)
-        #: With the step itself, so that its identity stays its own.
-        self._known: dict[int, tuple[tuple[Statement, ...], Footprint]] = {}
-        #: Whether BEGIN touches nothing, so that it may be taken together with the statement after it.
-        self.begin_is_seen = facts.begin_is_seen
-        self.begin_is_free = not facts.begin_is_seen and not shares  # the pooler gives a server session for a BEGIN
-
-    def of(self, step: tuple[Statement, ...]) -> Footprint:
-        if (known := self._known.get(id(step))) is None:
-            known = self._known[id(step)] = (step, self._of(step))
-        return known[1]
-
-    def change_catalog(self, step: tuple[Statement, ...]) -> bool:
-        """Whether a step, or the statement that a BEGIN is taken together with, may be DDL."""
-        return any(id(statement) in self._ddl for statement in step)
-
-    def _of(self, step: tuple[Statement, ...]) -> Footprint:
-        if _is_begin(step):
-            # now() is the time of BEGIN.
-            return Footprint.WRITE if self.begin_is_seen else self._after_begin.get(id(step[0]), Footprint.ANYTHING)
-        if any(id(statement) in self._in_pipelines for statement in step):
-            return Footprint.ANYTHING  # without a transaction it commits at its end
-        return self._touched(step)
-
-
-def _is_begin(step: Sequence[Statement]) -> bool:
-    return len(step) == 1 and begins(step[0])
-
-
-def _after_begin(script: Script, touched: Callable[[Sequence[Statement]], Footprint]) -> dict[int, Footprint]:
-    """What the statement after each BEGIN may touch, by the BEGIN's identity; none for one before a branch."""
-    touches = {}
-    for place, step in enumerate(script.steps):
-        if not isinstance(step, Statement) or not begins(step):
-            continue
-        after = next((other for other in script.steps[place + 1 :] if not isinstance(other, Assign | Sleep)), None)
-        if isinstance(after, Statement):
-            touches[id(step)] = touched([after])
-    return touches
-
-
-def _ddl(script: Script, texts: frozenset[str]) -> frozenset[int]:
-    """The identities of the statements with one of these texts, and of the BEGINs right before them."""
-    identities: set[int] = set()
-    begin: set[int] = set()
-    for step in script.steps:
-        if isinstance(step, Statement):
-            if step.sql in texts:
-                identities |= {id(step)} | begin
-            begin = {id(step)} if begins(step) else set()
-    return frozenset(identities)
-
-
-def _in_pipelines(script: Script) -> frozenset[int]:
-    """The identities of the statements in pipelines: a pipeline commits at its end if no transaction was begun."""
-    identities, inside = set(), False
-    for step in script.steps:
-        if isinstance(step, Pipeline):
-            inside = step.start
-        elif isinstance(step, Statement) and inside:
-            identities.add(id(step))
-    return frozenset(identities)
-
-
 class ScriptSession(GeneratorSession):
     """Runs the script once in each schedule, and again if the retry rule says so.
 
@@ -237,7 +157,7 @@ class ScriptSession(GeneratorSession):
         number: int,
         strategy: Strategy,
         open_session: Callable[[See], ServerSession],
-        footprints: _Footprints,
+        footprints: ScriptFootprints,
         draws: Draws,
         leaves: Mapping[Leftover, str],
         *,
@@ -321,7 +241,7 @@ class ScriptSession(GeneratorSession):
         if self._may_send:
             return self._footprints.of(self.next_step)
         # Who takes a server session first decides which one the others get.
-        if _is_begin(self.next_step) and not self.joins_next and not self._footprints.begin_is_seen:
+        if is_begin(self.next_step) and not self.joins_next and not self._footprints.begin_is_seen:
             return POOLED
         return self._footprints.of(self.next_step) | POOLED
 
@@ -331,7 +251,7 @@ class ScriptSession(GeneratorSession):
 
     @property
     def joins_next(self) -> bool:
-        if not _is_begin(self.next_step):
+        if not is_begin(self.next_step):
             return False
         # One that the server begins by itself is sent with its statement, and takes a server session with it.
         implicit = self._pooled is not None and id(self.next_step[0]) in self._implicit

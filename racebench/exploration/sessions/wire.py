@@ -18,7 +18,8 @@ from racebench.exploration.result import Unseen
 from racebench.exploration.sessions.alone import Alone, refuse_broken
 from racebench.exploration.sessions.connections import Connections
 from racebench.exploration.sessions.session import Surroundings
-from racebench.exploration.sessions.wire_session import Strand, WireSession
+from racebench.exploration.sessions.strand import Strand
+from racebench.exploration.sessions.wire_session import WireSession
 from racebench.exploration.symmetry import begin_is_seen
 from racebench.exploration.wire.actors import Actor, ProgramActor, RequestActor
 from racebench.exploration.wire.application import HOST, Application

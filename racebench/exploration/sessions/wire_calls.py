@@ -24,9 +24,10 @@ from racebench.exploration.sessions.drivers import Redirection
 from racebench.exploration.sessions.execution import Execution
 from racebench.exploration.sessions.failures import Failure, expected
 from racebench.exploration.sessions.session import State, Surroundings
+from racebench.exploration.sessions.strand import Strand, Waiting
 from racebench.exploration.sessions.threads import SessionThread
 from racebench.exploration.sessions.wire import LIMIT_S, WireSessions, gate_of
-from racebench.exploration.sessions.wire_session import Strand, Waiting, WireSession
+from racebench.exploration.sessions.wire_session import WireSession
 from racebench.exploration.wire.application import Application
 from racebench.exploration.wire.call_actor import CallActor
 from racebench.exploration.wire.connection import WireConnection
