@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from racebench.core.errors import ExitCode
     from racebench.reports.results.document import Document
     from racebench.reports.results.explorations import Explorations
-    from racebench.reports.terminal.progress import Progress
+    from racebench.reports.terminal.progress import Progress, View
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -41,11 +41,21 @@ def console(*, stderr: bool = False) -> Console:
     return colored
 
 
-def shown_progress() -> contextlib.AbstractContextManager[Progress]:
-    """Show progress on stderr, unless --progress never."""
+def shown_progress(view: View | None = None) -> contextlib.AbstractContextManager[Progress]:
+    """Show progress on stderr, unless --progress never; with what `view` shows."""
     from racebench.reports.terminal import progress
 
-    return progress.shown(console(stderr=True) if base_command.shows_progress() else None)
+    return progress.shown(console(stderr=True) if base_command.shows_progress() else None, view)
+
+
+def shows_live() -> bool:
+    """Whether stderr is a terminal on which a live view can be drawn, and --progress lets it."""
+    from racebench.reports.terminal import progress
+
+    if not base_command.shows_progress():
+        return False
+    target = console(stderr=True)
+    return progress.can_draw(target) and not target.is_dumb_terminal
 
 
 def application_prints_to_stderr() -> contextlib.AbstractContextManager[Any]:

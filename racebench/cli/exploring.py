@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from racebench.cli import dividing, invocation, next_steps, simulated
-from racebench.cli.console import application_prints_to_stderr, console, publish, shown_progress
+from racebench.cli.console import application_prints_to_stderr, console, publish, shown_progress, shows_live
 from racebench.cli.dividing import Division
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files, stdout_is_taken
@@ -52,6 +52,7 @@ from racebench.workloads import ad_hoc, catalog
 
 if TYPE_CHECKING:
     from racebench.executors import Executor
+    from racebench.reports.terminal.live_explorations import LiveExplorations
 
 #: Connections beside the sessions: to ask which session waits, to prepare each schedule, to create and drop the schema.
 EXTRA_CONNECTIONS = 4
@@ -204,8 +205,9 @@ def explore(request: Exploring, output: OutputOptions, begun: EmbeddedServer | N
     record = _Record(request=request)
     with dividing.local(request.division, needed=request.needs_jobs) as processes, interruptible():
         try:
-            with shown_progress() as report_progress, application_prints_to_stderr():
-                _run(record, report_progress, begun, processes)
+            view = _view(output)
+            with shown_progress(view) as report_progress, application_prints_to_stderr():
+                _run(record, report_progress, view, begun, processes)
         finally:
             if record.results:
                 with reader_may_leave():
@@ -234,7 +236,22 @@ def _exit_code(record: _Record) -> ExitCode:
     )
 
 
-def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | None, processes: Executor | None) -> None:
+def _view(output: OutputOptions) -> LiveExplorations | None:
+    """What --live shows; None where there is no terminal for it."""
+    if not (output.live and shows_live()):
+        return None
+    from racebench.reports.terminal.live_explorations import LiveExplorations  # few commands have it
+
+    return LiveExplorations()
+
+
+def _run(
+    record: _Record,
+    report_progress: Progress,
+    view: LiveExplorations | None,
+    begun: EmbeddedServer | None,
+    processes: Executor | None,
+) -> None:
     """Explore one strategy after another; an interrupted exploration is recorded too, as far as it came."""
     request = record.request
     with contextlib.ExitStack() as stack:
@@ -261,12 +278,14 @@ def _run(record: _Record, report_progress: Progress, begun: EmbeddedServer | Non
             result = explorer.explore(
                 target,
                 exploration,
-                progress=partial(_tell, report_progress, exploration, number, len(possible)),
+                progress=partial(_tell, report_progress, view, exploration, number, len(possible)),
                 interrupted=record.add,
                 jobs=jobs if request.can_divide(exploration) else None,
             )
             record.add(result, complete=number + 1 == len(possible))
             report_progress.ended(exploration_text.row(result))
+            if view is not None:
+                view.ended(result)
 
 
 def _place(request: Exploring) -> Place:
@@ -280,14 +299,21 @@ def _place(request: Exploring) -> Place:
 
 
 def _tell(
-    report_progress: Progress, exploration: ExplorationRequest, before: int, of: int, so_far: ExplorationProgress
+    report_progress: Progress,
+    view: LiveExplorations | None,
+    exploration: ExplorationRequest,
+    before: int,
+    of: int,
+    so_far: ExplorationProgress,
 ) -> None:
     """Report the progress of one of several explorations; `before`: how many of them have ended."""
     place = f"{before + 1} of {of}: " if of > 1 else ""
-    label = (
-        f"{place}{exploration.strategy.name}, {quantity(so_far.run, 'schedule')} "
-        f"({so_far.schedules_per_s:,.0f}/s), {so_far.anomalous:,} wrong"
-    )
+    label = f"{place}{exploration.strategy.name}"
+    if view is not None:
+        view.running(exploration, so_far)
+    else:
+        figures = f"{quantity(so_far.run, 'schedule')} ({so_far.schedules_per_s:,.0f}/s), {so_far.anomalous:,} wrong"
+        label = f"{label}, {figures}"
     share, left = 0.0, ""
     if exploration.budget_s is not None:
         share = min(1.0, so_far.seconds / exploration.budget_s)

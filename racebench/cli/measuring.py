@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from racebench.cli import invocation, machines, next_steps
-from racebench.cli.console import application_prints_to_stderr, publish, shown_progress
+from racebench.cli.console import application_prints_to_stderr, publish, shown_progress, shows_live
 from racebench.cli.early import Early
 from racebench.cli.exit_codes import Finding, exit_code
 from racebench.cli.files import stdout_is_taken
@@ -22,6 +22,7 @@ from racebench.cli.option_groups import OutputOptions
 from racebench.cli.requests import Measurement
 from racebench.cli.streams import reader_may_leave, say
 from racebench.core.errors import ExitCode
+from racebench.core.model import Scenario
 from racebench.core.results import RunResult
 from racebench.core.signals import interruptible, shielded
 from racebench.load import campaign
@@ -33,6 +34,7 @@ from racebench.reports.terminal import progress, run_table
 if TYPE_CHECKING:
     from racebench.executors import Executor
     from racebench.load.rounds import Rounds
+    from racebench.reports.terminal.live_runs import LiveRuns
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,8 +121,9 @@ def measure(
     record = _Record(request=request)
     with interruptible():
         try:
-            with shown_progress() as shown, application_prints_to_stderr():
-                _run(record, shown, early)
+            view = _view(output, request.campaign.scenario)
+            with shown_progress(view) as shown, application_prints_to_stderr():
+                _run(record, shown, view, early)
         finally:
             if record.results:
                 document = record.document()
@@ -133,7 +136,16 @@ def measure(
     return record.document()
 
 
-def _run(record: _Record, shown: progress.Progress, early: Early) -> None:
+def _view(output: OutputOptions, scenario: Scenario) -> LiveRuns | None:
+    """What --live shows; None where there is no terminal for it."""
+    if not (output.live and shows_live()):
+        return None
+    from racebench.reports.terminal.live_runs import LiveRuns  # few commands have it
+
+    return LiveRuns(scenario.forbid)
+
+
+def _run(record: _Record, shown: progress.Progress, view: LiveRuns | None, early: Early) -> None:
     request = record.request
     began: float | None = None
 
@@ -181,10 +193,13 @@ def _run(record: _Record, shown: progress.Progress, early: Early) -> None:
                 wanted = request.files.folder is not None and bool(result.found)
             return request.files.free_history_file(cell.label) if wanted else None
 
-        for result in record.running.results(report_progress, history_file=history_file):
+        watch = None if view is None else view.running
+        for result in record.running.results(report_progress, history_file=history_file, watch=watch):
             label = record.running.sequence[len(record.results)].label
             record.add(result)
             shown.ended(run_table.row(label, result))
+            if view is not None:
+                view.ended(label, result)
 
 
 def _print(record: _Record, output: OutputOptions, document: Document, show: Callable[[Document], None]) -> None:

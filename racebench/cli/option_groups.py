@@ -171,7 +171,7 @@ class MachineOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
-    """Where results go. `history` is None where the command decides."""
+    """Where results go, and what is shown meanwhile. `history` is None where the command decides."""
 
     json_path: str | None
     results: str
@@ -179,6 +179,7 @@ class OutputOptions:
     reports: tuple[ReportFile, ...]
     history: bool | None = None
     markdown: str | None = None
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

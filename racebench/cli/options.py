@@ -60,6 +60,9 @@ def _as_one(name: str, group: str, section: Section, *declarations: Decorator[An
     return decorate
 
 
+#: What --live shows of runs under load.
+LIVE_RUNS = "the throughput, the latency and the anomalies so far"
+
 _SCENARIO = click.argument("scenario", required=False, shell_complete=completion.scenarios)
 _FAIL_ON = _option(
     "--fail-on", metavar="KINDS",
@@ -372,9 +375,16 @@ def json_option() -> Decorator[Any]:
 
 
 def output(
-    *, report_formats: tuple[str, ...] = formats.OF_RUNS, history: str | None = None, markdown: bool = False
+    *,
+    report_formats: tuple[str, ...] = formats.OF_RUNS,
+    history: str | None = None,
+    markdown: bool = False,
+    live: str | None = None,
 ) -> Decorator[Any]:
-    """Where results go, as an OutputOptions. `history`: the command's default, as the help says it; None: without."""
+    """Where results go, as an OutputOptions. `history`: the command's default, as the help says it; None: without.
+
+    `live`: what --live shows of each strategy, as the help says it; None: without.
+    """
     declarations = [
         json_option(),
         _option("--results", default="results", show_default=True, metavar="DIR", shell_complete=completion.folders,
@@ -395,6 +405,12 @@ def output(
     if markdown:
         declarations.append(_MARKDOWN)
     declarations.append(progress_option(section=Section.OUTPUT))
+    if live is not None:
+        declarations.append(
+            _option("--live", is_flag=True,
+                    help=f"Show on a terminal, while the command works, of each strategy {live}. Elsewhere progress is "
+                    "shown as without --live.")
+        )  # fmt: skip
     return _as_one("output", "OutputOptions", Section.OUTPUT, *declarations)
 
 

@@ -268,9 +268,11 @@ def _search_draw(
         found = sharing.search(go_on=exhaustive)
     tally.pruned += found.pruned
     if not found.complete and not limits.satisfied:
+        tally.drawing = True
         drawn = random_search(
             world, depth=request.depth, steps=longest, random=Random(request.seed), go_on=every, cuts=request.crash
         )
+        tally.drawing = False
         tally.drawn += drawn.run
         probability = chance(
             sessions=len(world.scheduler.sessions),

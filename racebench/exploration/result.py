@@ -234,11 +234,16 @@ class Exploration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplorationProgress:
-    """The progress of a search: schedules run, the number of anomalous ones, and seconds since its start."""
+    """The progress of a search: schedules run, the number of anomalous ones, and seconds since its start.
+
+    `drawing`: schedules are drawn at random. `counts`: the anomalies so far that the scenario forbids, by kind.
+    """
 
     run: int
     anomalous: int
     seconds: float
+    drawing: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def schedules_per_s(self) -> float:

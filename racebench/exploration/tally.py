@@ -77,6 +77,8 @@ class Tally:
         self.replay: Replay | None = None
         #: True while schedules are repeated: they have been counted already, and only new outcomes count.
         self.repeating = False
+        #: True while schedules are drawn at random.
+        self.drawing = False
         #: How many processes have run schedules.
         self.jobs = 1
         self._counts: Counter[str] = Counter()
@@ -119,7 +121,10 @@ class Tally:
 
     def progress(self) -> ExplorationProgress:
         """The progress of the search."""
-        return ExplorationProgress(run=self.run, anomalous=self.anomalous, seconds=self.seconds)
+        counts = {kind: self._counts[kind] for kind in self._request.scenario.forbid if self._counts[kind]}
+        return ExplorationProgress(
+            run=self.run, anomalous=self.anomalous, seconds=self.seconds, drawing=self.drawing, counts=counts
+        )
 
     def result(self) -> Exploration:
         """The result so far."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from racebench.core.model import Consumer, Instances, Load, Origin, Scenario, Strategy
 from racebench.core.results import RunResult
@@ -28,8 +28,13 @@ from racebench.postgres.requirements import for_consumer, for_pooler, for_strate
 from racebench.postgres.schemas import new_name
 from racebench.workloads import ad_hoc
 
+if TYPE_CHECKING:
+    from racebench.analysis.streaming.pace import Figures
+
 #: Called with what is going on, and how much of the campaign is done (0 to 1).
 Progress = Callable[[str, float], None]
+#: Called with a run's label and what is known of it while it goes on.
+Watch = Callable[[str, "Figures"], None]
 
 
 class Pairing(Enum):
@@ -125,10 +130,12 @@ class Campaign:
         progress: Progress,
         *,
         history_file: Callable[[Cell, RunResult], Path | None] = lambda _cell, _result: None,
+        watch: Watch | None = None,
     ) -> Iterator[RunResult]:
         """Run the sequence, and yield each result as soon as its run has ended; raises RacebenchError.
 
-        `history_file` names the file in which a run's history is kept, or None for a history that is not kept.
+        `history_file` names the file in which a run's history is kept, or None for a history that is not kept. `watch`
+        is called at most four times a second with a run's figures; None to look at none.
         """
         progress("starting workers", 0.0)
         load = self.request.load
@@ -143,6 +150,7 @@ class Campaign:
                 _scaled(progress, cell.label, number, len(self.sequence)),
                 keep_history=partial(history_file, cell),
                 followed=number + 1 < len(self.sequence),
+                tell=None if watch is None else partial(watch, cell.label),
             )
 
 

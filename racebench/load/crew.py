@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -41,6 +41,9 @@ from racebench.postgres.restarts import has_ended
 from racebench.postgres.schemas import application_name
 from racebench.postgres.standby import Replay, ended_or, mark
 
+if TYPE_CHECKING:
+    from racebench.load.meter import Meter
+
 READY_SECONDS = 60.0
 TICK_SECONDS = 0.1
 #: How the note of a run begins that was given up.
@@ -66,12 +69,13 @@ class Crew:
     no progress, and the run was ended. `hung`: operations did not come to an end, and their workers were killed. `used`
     and `connections` are those of the workers' reports: of any, and of all. `resting`: the pids of all sessions that
     wait for the next run. `lost`: the workers that were on lost machines. `detector`: looks for the first duplicate
-    while they work.
+    while they work; `meter`: tells what they do, None to look at nothing.
     """
 
     assignment: Assignment
     executor: Executor
     detector: Detector
+    meter: Meter | None = None
     retried: dict[str, int] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -166,14 +170,19 @@ class Crew:
         canceled = False
         watched = set(self._running)
         self.detector.begin(start, offset)
+        meter = self.meter
+        if meter is not None:
+            meter.begin(start, start + warmup, offset)
         said_s = 0.0
         while waiting := self._running & self._workers.keys():
-            pause_s = min(self.detector.pause_s, self._idle.pause_s)
+            pause_s = min(self.detector.pause_s, self._idle.pause_s, TICK_SECONDS if meter is None else meter.pause_s)
             for process, message in self.executor.messages(watched, min(TICK_SECONDS, pause_s)):
                 watched.discard(process)
                 self._ended(process, message)
             self._note(self._idle.look())
             self.detector.look()
+            if meter is not None:
+                meter.look()
             if (now_s := time.monotonic()) >= said_s:
                 said_s = now_s + TICK_SECONDS
                 progress(fraction(load, self.assignment.files, start, stop))
@@ -186,6 +195,8 @@ class Crew:
                 canceled = True
                 self._cancel(len(left))
         self.detector.end()
+        if meter is not None and not self.gave_up:
+            meter.end()
         self._note(self._idle.end())
         self._injectors.finish()
         return start + offset

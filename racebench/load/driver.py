@@ -33,6 +33,7 @@ from racebench.postgres.snapshot import Snapshot
 from racebench.workloads.ad_hoc import NO_INVARIANT, lacks_invariant, resets
 
 if TYPE_CHECKING:
+    from racebench.load.meter import Tell
     from racebench.postgres.pgbouncer import Pooler
 
 #: Connections a run opens beside its workers' and consumers': one to set up, watch and clean up, one for the schema.
@@ -70,6 +71,7 @@ class LoadDriver:
         *,
         keep_history: Keep = lambda _result: None,
         followed: bool = False,
+        tell: Tell | None = None,
     ) -> RunResult:
         """Run one strategy under load and judge what is left.
 
@@ -80,7 +82,8 @@ class LoadDriver:
         it as if it were alone: its tables, indexes and sequences are new, and a session that has rested has nothing of
         the last run (racebench.postgres.resting).
 
-        `progress` is called several times a second with the fraction done. Raises RacebenchError; whatever
+        `progress` is called several times a second with the fraction done, and `tell` at most four times a second with
+        the run's figures; None to look at none. Raises RacebenchError; whatever
         happens, the schema is dropped (unless kept) and no process of the run is still busy.
         """
         schema = self.schema or new_name()
@@ -126,7 +129,7 @@ class LoadDriver:
                 assignment = replace(assignment, pooler=pooler)
                 if strategy.programs or strategy.service is not None:
                     assignment = self._with_application(assignment, stack)
-                run = Run(scenario, assignment, self.executor, scratch, control)
+                run = Run(scenario, assignment, self.executor, scratch, control, tell)
                 crew = run.crew
                 if lacks_invariant(scenario):
                     crew.notes.append(f"{NO_INVARIANT}; `racebench explore` needs none")

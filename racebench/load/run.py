@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import psycopg
@@ -40,6 +40,9 @@ from racebench.postgres.session_settings import loses_commits
 from racebench.postgres.standby import follow
 from racebench.workloads.callables import broken, unreached
 
+if TYPE_CHECKING:
+    from racebench.load.meter import Tell
+
 Array = npt.NDArray[Any]
 
 #: The most sentences of a called invariant that are kept.
@@ -54,15 +57,30 @@ _RECOVERY_NS = 10_000_000_000
 class Run:
     """One strategy under load in a schema that is ready. `crew`: its workers and consumers, and their reports.
 
-    `restarted`: the server crashed or was restarted in the run; `loses_commits`: it may lose commits then.
+    `restarted`: the server crashed or was restarted in the run; `loses_commits`: it may lose commits then. `tell` is
+    called with the run's figures while it goes on; None to look at none.
     """
 
     def __init__(
-        self, scenario: Scenario, assignment: Assignment, executor: Executor, scratch: Scratch, control: Control
+        self,
+        scenario: Scenario,
+        assignment: Assignment,
+        executor: Executor,
+        scratch: Scratch,
+        control: Control,
+        tell: Tell | None = None,
     ) -> None:
         self._scenario, self._assignment = scenario, assignment
         self._executor, self._scratch, self._control = executor, scratch, control
-        self.crew = Crew(assignment, executor, _detector(scenario, assignment, control))
+        table = _table(scenario, assignment, control)
+        files = [*map(assignment.files.operations, assignment.sessions)]
+        # Operations that say no number that can be looked up have no duplicate that could be known.
+        detector = Detector() if table is None else Detector(files, table)
+        self.crew = Crew(assignment, executor, detector)
+        if tell is not None:
+            from racebench.load.meter import Meter  # few runs are looked at
+
+            self.crew.meter = Meter(files, table, tell)
         self.restarted = self.loses_commits = False
         self._server: frozenset[str] = frozenset()
 
@@ -253,15 +271,15 @@ class Run:
         )
 
 
-def _detector(scenario: Scenario, known: Assignment, control: Control) -> Detector:
-    """What looks for the first duplicate while a run goes on: nothing where operations say no version that is a number.
+def _table(scenario: Scenario, known: Assignment, control: Control) -> Table | None:
+    """Where numbers are looked up while a run goes on; None where operations say no version that is a number.
 
     An application's never do.
     """
     strategy, rows = known.strategy, scenario.rows
     if rows is None or strategy.is_application or not strategy.integer:
-        return Detector()
-    return Detector(map(known.files.operations, known.sessions), Table(control, known.schema, rows))
+        return None
+    return Table(control, known.schema, rows)
 
 
 def _has_committed(history: History) -> bool:

@@ -45,7 +45,7 @@ _EXAMPLES = (
 @options.comparison()
 @options.target(pooler=True, standby=True)
 @options.machines(workers=True)
-@options.output(history="no histories")
+@options.output(history="no histories", live=options.LIVE_RUNS)
 @options.verbose()
 @options.gates(expect=False, threshold=True)
 def compare(

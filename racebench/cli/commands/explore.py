@@ -59,7 +59,9 @@ _EXAMPLES = (
 @options.oracle()
 @options.machines()
 @options.target()
-@options.output(report_formats=formats.OF_EXPLORATIONS, markdown=True)
+@options.output(
+    report_formats=formats.OF_EXPLORATIONS, markdown=True, live="the schedules run and those that are wrong"
+)
 @options.gates()
 @option(
     "--diff",

@@ -41,7 +41,7 @@ _EXAMPLES = (
 @options.load()
 @options.target(keep=True, pooler=True, standby=True)
 @options.machines(workers=True)
-@options.output(history="of runs with a forbidden anomaly")
+@options.output(history="of runs with a forbidden anomaly", live=options.LIVE_RUNS)
 @options.verbose()
 @options.gates(threshold=True)
 def run(

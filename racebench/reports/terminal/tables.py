@@ -57,7 +57,7 @@ class Grid:
     """A table as lines of text without trailing blanks, laid out when it is printed.
 
     `gap`: the blanks between two columns; `indent`: those before the first. `widest`: its width where there is no
-    limit, for columns that wrap.
+    limit, for columns that wrap. `says_left_out`: a line below names the columns that were left out.
     """
 
     def __init__(
@@ -69,12 +69,14 @@ class Grid:
         gap: int = 1,
         indent: int = 0,
         widest: int = UNLIMITED,
+        says_left_out: bool = True,
     ) -> None:
         self._columns = tuple(columns)
         self._rows: list[tuple[Text, ...]] = []
         self._rule = "-" if ascii_only else "─"
         self._headed = headed
         self._gap, self._indent, self._widest = gap, indent, widest
+        self._says_left_out = says_left_out
 
     def add_row(self, *cells: str | Text) -> None:
         """Add a row, with a cell for each column."""
@@ -98,7 +100,8 @@ class Grid:
         for line in lines:
             line.no_wrap, line.overflow = True, "ignore"
             yield line
-        if left_out := [column.name for number, column in enumerate(self._columns) if number not in layout.columns]:
+        left_out = [column.name for number, column in enumerate(self._columns) if number not in layout.columns]
+        if left_out and self._says_left_out:
             needed = f"Left out: {', '.join(left_out)}. The table needs {self.least_width} columns"
             if options.is_terminal:
                 needed += f" and the terminal has {options.max_width}; a pipe (| cat) gets all of it."
