@@ -41,9 +41,11 @@ def has_wait(frames: tuple[Frame, ...]) -> bool:
 
 
 class DemoTerminal:
-    """A pseudo-terminal on which the demo runs: its screen, and its keys."""
+    """A pseudo-terminal on which the demo, or another command, runs: its screen, and its keys."""
 
-    def __init__(self, folder: Path, *arguments: str, size: tuple[int, int] = (80, 24), **env: str) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, size: tuple[int, int] = (80, 24), command: str = "demo", **env: str
+    ) -> None:
         self.master, self.slave = os.openpty()
         self.screen = pyte.Screen(*size)
         self.stream = pyte.ByteStream(self.screen)
@@ -54,7 +56,7 @@ class DemoTerminal:
             name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")
         }
         self.process = subprocess.Popen(
-            [*RACEBENCH, "demo", *arguments],
+            [*RACEBENCH, command, *arguments],
             cwd=folder,
             env={**environment, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **env},
             stdin=self.slave,

@@ -278,7 +278,7 @@ def _run(
             result = explorer.explore(
                 target,
                 exploration,
-                progress=partial(_tell, report_progress, view, exploration, number, len(possible)),
+                progress=partial(_tell, report_progress, exploration, number, len(possible), view=view),
                 interrupted=record.add,
                 jobs=jobs if request.can_divide(exploration) else None,
             )
@@ -300,11 +300,12 @@ def _place(request: Exploring) -> Place:
 
 def _tell(
     report_progress: Progress,
-    view: LiveExplorations | None,
     exploration: ExplorationRequest,
     before: int,
     of: int,
     so_far: ExplorationProgress,
+    *,
+    view: LiveExplorations | None = None,
 ) -> None:
     """Report the progress of one of several explorations; `before`: how many of them have ended."""
     place = f"{before + 1} of {of}: " if of > 1 else ""

@@ -13,6 +13,9 @@ from racebench.cli import commands
 from racebench.cli.main import cli
 from racebench.core.target import Target
 
+#: What live views have in common.
+LIVE = "racebench.reports.terminal.live_lines"
+
 
 @pytest.mark.parametrize(
     ("modules", "unneeded"),
@@ -56,11 +59,18 @@ def test_a_command_does_without_the_modules_of_the_others(tmp_path: Path) -> Non
     [
         (
             ["run", "-s", "naive", "-w", "2", "-n", "20", "--no-save"],
-            ["numpy.ma", "racebench.analysis.comparison", "racebench.analysis.thresholds", "racebench.exploration"],
+            [
+                "numpy.ma",
+                "racebench.analysis.comparison",
+                "racebench.analysis.thresholds",
+                "racebench.exploration",
+                "racebench.load.meter",
+                LIVE,
+            ],
         ),
         (
             ["explore", "-s", "naive", "--no-save"],
-            ["numpy", "racebench.analysis.comparison", "racebench.core.results", "racebench.load"],
+            ["numpy", "racebench.analysis.comparison", "racebench.core.results", "racebench.load", LIVE],
         ),
         (["show", "naive"], ["tempfile", "psycopg", "racebench.reports.results"]),
     ],

@@ -2,71 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from racebench.core.errors import DatabaseProblem
 from racebench.core.model import Consumer, Load, NumberedRows, Outcome, Scenario
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
 from racebench.executors.processes import Processes
-from racebench.history.records import NO_VERSION, OPERATION, RecordFile, encode_status
+from racebench.history.records import NO_VERSION
 from racebench.load.detector import Detector, Table
 from racebench.load.driver import LoadDriver
 from racebench.postgres.connection import connect
 from racebench.postgres.control import Control
 from racebench.postgres.schemas import new_name
 from racebench.workloads import scripts
+from recorded_sessions import Answers, Number, Sessions
 
 Run = Callable[..., RunResult]
-Number = tuple[int, int]
 ROWS = NumberedRows(table="events")
-
-
-@dataclass
-class Sessions:
-    """Workers that record whatever a test says: session, version, and by default OK and tenant 1."""
-
-    folder: Path
-    stack: ExitStack
-    files: dict[int, RecordFile] = field(default_factory=dict)
-    clock: int = 0
-
-    def record(
-        self, session: int, version: int, outcome: Outcome = Outcome.OK, tenant: int = 1, sqlstate: str = ""
-    ) -> None:
-        self.clock += 2
-        if session not in self.files:
-            self.files[session] = self.stack.enter_context(
-                closing(RecordFile(self.folder / str(session), OPERATION, 4096))
-            )
-        status = encode_status(outcome, sqlstate)
-        self.files[session].write(self.clock - 1, self.clock, version, tenant, 1, status)
-
-    def paths(self) -> list[Path]:
-        return [self.folder / str(session) for session in range(1, 5)]
-
-
-@dataclass
-class Answers:
-    """A table that has some duplicates, or that does not answer."""
-
-    duplicates: set[Number] = field(default_factory=set)
-    silent: bool = False
-    asked: list[Sequence[Number]] = field(default_factory=list)
-
-    def repeated(self, numbers: Sequence[Number]) -> set[Number]:
-        self.asked.append(numbers)
-        if self.silent:
-            raise DatabaseProblem("no connection is free")
-        return self.duplicates & {*numbers}
 
 
 @pytest.fixture

@@ -26,13 +26,12 @@ def fitted(
     if room < 1 or not labels:
         return []
     noted = bool(note) and room > len(labels)
-    if len(labels) > room:
-        room -= 1
+    hides = 1 < room < len(labels)
     order = sorted(range(len(labels)), key=lambda number: (labels[number][1], number), reverse=True)
-    chosen = sorted(order[: max(room, 1)])
+    chosen = sorted(order[: room - hides])
     parts: list[RenderableType] = []
-    if left_out := len(labels) - len(chosen):
-        parts.append(Text(f"{left_out} more above", style="dim", no_wrap=True, overflow="ellipsis"))
+    if hides:
+        parts.append(Text(f"{len(labels) - len(chosen)} more above", style="dim", no_wrap=True, overflow="ellipsis"))
     parts.append(table([labels[number][0] for number in chosen]))
     if noted:
         parts.append(Text(note, style="dim", no_wrap=True, overflow="ellipsis"))
