@@ -1,9 +1,9 @@
 """What a live view costs: `racebench run` on a terminal with --live, with its bar alone, and without progress.
 
 The rounds alternate. The terminal is a pseudo-terminal of 120 × 40 that is read at once, so what a terminal's own
-program needs to draw is not in the figures. The command's process follows, draws and judges, and its workers are other
-processes; the process's own CPU time is what the workers on the same machine do not have. It varies less than the rate,
-so it shows differences below a hundredth, which the rate does not.
+program needs to draw is not in the figures. The command's process follows and draws; its workers are other processes.
+What the command's process uses of the CPU while they work, they do not have on the same machine. It varies less than
+the rate, so it shows differences below a hundredth, which the rate does not.
 """
 
 from __future__ import annotations
@@ -42,30 +42,46 @@ from racebench.postgres import environment
 from racebench.postgres.embedded import EmbeddedServer
 
 _WORKERS = 8
-_BAR, _LIVE, _NOTHING = "the bar", "--live", "--progress never"
+_BAR, _LIVE, _NOTHING = "a bar", "--live", "--progress never"
 _CONTESTANTS: Mapping[str, tuple[str, ...]] = {_BAR: (), _LIVE: ("--live",), _NOTHING: ("--progress", "never")}
 _STRATEGIES = ("naive", "sequence")
 #: The largest part of the machine's CPU time, and the least rate, as shares of what they are with the bar.
 _MOST_PERCENT, _LEAST_RATE = 1.0, 0.99
-#: The command; at its end its process writes the CPU seconds that it has used to a file.
+#: The command; its process writes to a file how many CPU seconds it used while its workers worked.
 _PROGRAM = """
-import atexit, os, sys, time
-path, process = sys.argv.pop(1), os.getpid()
+import importlib.machinery, importlib.util, sys, time
+path = sys.argv.pop(1)
 sys.argv[0] = "racebench"
 
-def write():
-    if os.getpid() == process:
-        with open(path, "w") as file:
-            file.write(str(time.process_time()))
+class Finder:
+    def find_spec(self, name, folders=None, target=None):
+        if name != "racebench.load.crew":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        spec.loader = Measured(spec.loader.name, spec.loader.path)
+        return spec
 
-atexit.register(write)
+class Measured(importlib.machinery.SourceFileLoader):
+    def exec_module(self, module):
+        super().exec_module(module)
+        go = module.Crew.go
+        def measured(crew, progress):
+            before = time.process_time()
+            start = go(crew, progress)
+            with open(path, "w") as file:
+                file.write(str(time.process_time() - before))
+            return start
+        module.Crew.go = measured
+
+sys.meta_path.insert(0, Finder())
 from racebench.__main__ import main
 main()
 """
 
 
 def _run(strategy: str, contestant: str, duration: float) -> dict[str, float]:
-    """Run the command once: commits a second, CPU seconds of its process, and how often something was drawn."""
+    """Run the command once: commits a second and the CPU ms of its process."""
     command = ["run", "-s", strategy, "-w", str(_WORKERS), "-d", f"{duration:g}", "--seed", "1", "--no-save"]
     command += ["--json", "-", *_CONTESTANTS[contestant]]
     own = {name: value for name, value in os.environ.items() if name not in ("CI", "COLUMNS", "NO_COLOR")}
@@ -90,12 +106,11 @@ def _run(strategy: str, contestant: str, duration: float) -> dict[str, float]:
         os.close(ours)
         if process.returncode != 0:
             raise click.ClickException(f"racebench ended with {process.returncode}: {b''.join(drawn)[-500:]!r}")
-        cpu_s = float(used.read_text())
+        cpu_ms = float(used.read_text()) * 1e3
     (run,) = json.loads(said)["runs"]
     return {
         "throughput_per_s": run["throughput_per_s"],
-        "cpu_s": cpu_s,
-        "drawn": float(b"".join(drawn).count(strategy.encode())),
+        "cpu_ms": cpu_ms,
     }
 
 
@@ -112,19 +127,20 @@ def _read(terminal: int, drawn: list[bytes]) -> None:
 
 
 def _figures(rounds: Mapping[str, list[dict[str, float]]], duration: float) -> dict[str, Any]:
-    """What each contestant did in all rounds. `cpu_percent`: of the CPU time of the machine in the measured time.
+    """What each contestant did in all rounds.
 
-    `more_percent`: likewise, what --live took more than another of the same round.
+    `more_percent`: how much more --live took in the same round, of the machine's CPU time in the measured time.
     """
-    machine_s = duration * (os.cpu_count() or 1)
+    machine_ms = 1e3 * duration * (os.cpu_count() or 1)
     found = {}
     for name, runs in rounds.items():
-        more = [(live["cpu_s"] - run["cpu_s"]) / machine_s * 100 for live, run in zip(rounds[_LIVE], runs, strict=True)]
+        more = [
+            (live["cpu_ms"] - run["cpu_ms"]) / machine_ms * 100 for live, run in zip(rounds[_LIVE], runs, strict=True)
+        ]
         found[name] = {
             "throughput_per_s": sample([run["throughput_per_s"] for run in runs]),
-            "cpu_s": sample([run["cpu_s"] for run in runs]),
+            "cpu_ms": sample([run["cpu_ms"] for run in runs]),
             "more_percent": sample(more),
-            "drawn": sample([run["drawn"] for run in runs]),
         }
     return found
 
@@ -146,17 +162,17 @@ def tables(measured: Document) -> list[Table]:
                     name,
                     spread(one["throughput_per_s"]),
                     spread(rate[name]) if others else "",
-                    spread(one["cpu_s"]),
+                    spread(one["cpu_ms"]),
                     spread(one["more_percent"]) if others else "",
                 )
             )
         notes += [
             aim(
-                f"`{strategy}`, CPU time of --live beyond the bar, % of the machine's",
+                f"`{strategy}`, CPU time of --live beyond a bar's, % of the machine's",
                 contestants[_BAR]["more_percent"]["median"],
                 most=_MOST_PERCENT,
             ),
-            aim(f"`{strategy}`, rate with --live to that with the bar", rate[_BAR]["median"], least=_LEAST_RATE),
+            aim(f"`{strategy}`, rate with --live to that with a bar", rate[_BAR]["median"], least=_LEAST_RATE),
         ]
     parameters = measured["parameters"]
     return [
@@ -167,7 +183,7 @@ def tables(measured: Document) -> list[Table]:
                 "shown",
                 "commits a second",
                 "--live to it",
-                "CPU s of the command's process",
+                "CPU of the command's process, ms",
                 "--live takes more, % of the machine",
             ),
             names=2,

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-NAMES = ("load", "detection", "check", "start", "campaigns", "consumer", "explore", "frontrun")
+NAMES = ("load", "detection", "check", "start", "campaigns", "live", "consumer", "explore", "frontrun")
 
 
 @pytest.fixture(autouse=True)
