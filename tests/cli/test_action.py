@@ -243,6 +243,42 @@ def test_an_input_that_cannot_be_is_an_error_before_anything_runs(
     assert not (recorder.parent / "arguments").exists()
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "complete", "worst", "uploaded"),
+    [
+        (["VALID", "VALID"], True, "VALID", True),
+        (["VALID", "INVALID"], True, "INVALID", True),
+        (["VALID", "UNKNOWN"], True, "UNKNOWN", False),
+        (["INVALID", "UNKNOWN"], True, "INVALID", False),
+        (["VALID"], False, "VALID", False),
+        ([], True, "", True),
+    ],
+)
+def test_a_result_without_a_verdict_is_not_to_be_uploaded(
+    workspace: Path, tmp_path: Path, verdicts: list[str], complete: bool, worst: str, uploaded: bool
+) -> None:
+    document = {"complete": complete, "runs": [{"verdict": verdict} for verdict in verdicts]}
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    (folder / "python3").write_text(
+        f"""#!/bin/bash
+if [ "$1" = - ]; then exec {sys.executable} "$@"; fi
+for argument in "$@"; do
+  case "$argument" in
+    --json=*) echo '{json.dumps(document)}' >"${{argument#--json=}}" ;;
+    --report=*) echo >"${{argument#--report=*=}}" ;;
+  esac
+done
+exit 5
+"""
+    )
+    (folder / "python3").chmod(0o755)
+    job = carry_out(workspace, {"install": "none", "command": "run"}, folder)
+    assert (job.code, job.outputs["exit-code"], job.outputs["verdict"]) == (5, "5", worst)
+    assert (job.outputs["sarif"] != "") == uploaded
+    assert job.outputs["junit"].endswith("racebench-run.xml")
+
+
 OWN_CODE = {"install": "none", "working-directory": "app", "setup": "schema.sql", "invariant": TWINS}
 
 

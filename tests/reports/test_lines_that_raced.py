@@ -209,10 +209,11 @@ def test_there_is_a_rule_for_every_kind_of_anomaly_and_no_result_for_the_innocen
 
 
 def test_unknown_is_a_notification_and_no_result() -> None:
-    unknown = explored(verdict=Verdict.UNKNOWN, fault="the server closed the connection", complete=False)
+    unknown = explored(verdict=Verdict.UNKNOWN, fault="the server closed the connection")
     run = run_of(unknown)
     assert run["results"] == []
     (told,) = run["invocations"][0]["toolExecutionNotifications"]
+    assert run["invocations"][0]["executionSuccessful"] is False
     assert told["descriptor"] == {"id": "unknown"}
     assert "the server closed the connection" in told["message"]["text"]
 
@@ -236,6 +237,17 @@ def test_a_fingerprint_is_that_of_the_finding_and_not_of_its_line_or_seed() -> N
     assert fingerprint(explored()) == fingerprint(moved) == fingerprint(lower)
     others = [explored(strategy="cancel"), explored(witness=witness(file="cart.py"))]
     assert len({fingerprint(document) for document in [explored(), *others]}) == 3
+
+
+def test_an_upload_replaces_that_of_the_same_strategies_and_no_other() -> None:
+    def category(document: Explorations) -> str:
+        return str(run_of(document)["automationDetails"]["id"])
+
+    assert category(explored()) == category(explored(**INNOCENT)) == "racebench/explore/shop/pay/"
+    assert category(explored(strategy="POST /orders?x=1")) == "racebench/explore/shop/POST-orders-x-1/"
+    long, longer = (category(explored(strategy=name * 200)) for name in ("ab", "abb"))
+    assert long != longer
+    assert max(len(long), len(longer)) < 140
 
 
 def test_an_anomaly_that_the_schedule_does_not_have_points_at_where_the_code_begins() -> None:
@@ -265,7 +277,7 @@ def test_runs_and_explorations_are_one_log_with_an_invocation_each(version_count
         environment=ENVIRONMENT, created="2026-01-02T03:04:05Z", runs=(result_of(version_counter, "naive"),)
     )
     run = run_of(runs, explored())
-    assert run["automationDetails"]["id"] == "racebench-run-explore/"
+    assert run["automationDetails"]["id"] == "racebench/run/explore/version-counter/shop/naive/pay/"
     assert len(run["invocations"]) == 2
     assert [result["properties"]["driver"] for result in run["results"]] == ["run", "run", "explore"]
 

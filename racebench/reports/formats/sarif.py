@@ -8,6 +8,7 @@ Analysis Results Interchange Format (SARIF) Version 2.1.0".
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +28,8 @@ VERSION = "2.1.0"
 #: The root of the project, as CodeQL and GitHub call it.
 ROOT = "%SRCROOT%"
 _FINGERPRINT = "racebench/v1"
+_UNPLAIN = re.compile(r"[^0-9A-Za-z_.+-]+")
+_LONGEST_CATEGORY = 120
 
 
 def render(material: Material) -> str:
@@ -40,7 +43,7 @@ def render(material: Material) -> str:
         "runs": [
             {
                 "tool": {"driver": _driver()},
-                "automationDetails": {"id": f"racebench-{_drivers(found)}/"},
+                "automationDetails": {"id": f"{_category(found)}/"},
                 "originalUriBaseIds": {ROOT: {"description": _text("The root of the project's repository.")}},
                 "columnKind": "unicodeCodePoints",
                 "invocations": [
@@ -54,9 +57,21 @@ def render(material: Material) -> str:
     return json_text.dumps(log) + "\n"
 
 
-def _drivers(suites: Sequence[Suite]) -> str:
-    """What keeps the uploads of two commands apart: GitHub replaces those of the same category."""
-    return "-".join(dict.fromkeys(suite.driver for suite in suites)) or "run"
+def _category(suites: Sequence[Suite]) -> str:
+    """What keeps the uploads of two commands apart: code scanning replaces the alerts of the same category.
+
+    The same for the next run of the same strategies, whatever is found.
+    """
+    parts = [
+        *(suite.driver for suite in suites),
+        *(suite.scenario for suite in suites),
+        *(case.name for suite in suites for case in suite.cases),
+    ]
+    words = [_UNPLAIN.sub("-", part).strip("-") for part in dict.fromkeys(parts)]
+    whole = "/".join(["racebench", *filter(None, words)])
+    if len(whole) <= _LONGEST_CATEGORY:
+        return whole
+    return f"{whole[:_LONGEST_CATEGORY]}-{_digest(parts)[:8]}"
 
 
 def _driver() -> dict[str, Any]:
@@ -83,9 +98,10 @@ def _rule(kind: AnomalyKind) -> dict[str, Any]:
 
 
 def _invocation(suites: Sequence[Suite], *, complete: bool, exit_code: int | None) -> dict[str, Any]:
+    """What a command did. It was successful if it came to its end with a verdict on each strategy."""
     notifications = [
         {
-            "level": "warning",
+            "level": "error",
             "message": _text(f"{suite.scenario}: {case.name} is UNKNOWN: {case.message}"),
             "descriptor": {"id": "unknown"},
         }
@@ -95,11 +111,11 @@ def _invocation(suites: Sequence[Suite], *, complete: bool, exit_code: int | Non
     ]
     if not complete:
         said = _text("Interrupted: these are the results until then.")
-        notifications.append({"level": "warning", "message": said, "descriptor": {"id": "interrupted"}})
+        notifications.append({"level": "error", "message": said, "descriptor": {"id": "interrupted"}})
     begun = {"startTimeUtc": suites[0].created} if suites else {}
     ended = {} if exit_code is None else {"exitCode": int(exit_code)}
     return {
-        "executionSuccessful": complete,
+        "executionSuccessful": not notifications,
         **begun,
         **ended,
         "toolExecutionNotifications": notifications,
@@ -186,7 +202,11 @@ def _of_step(step: Step) -> str:
 def _fingerprint(suite: Suite, case: Case, kind: str, place: Place | None) -> str:
     """What makes it the same finding in the next run: not its line, which moves, and not what else was found."""
     parts = (suite.driver, suite.scenario, case.name, kind, "" if place is None else place.path)
-    return hashlib.sha256("\0".join(parts).encode(errors="backslashreplace")).hexdigest()[:32]
+    return _digest(parts)[:32]
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode(errors="backslashreplace")).hexdigest()
 
 
 def _text(text: str) -> dict[str, str]:
