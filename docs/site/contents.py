@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[2]
 START = "README.md"
 #: The pages that are made from the code, by their place on the site.
 COMMANDS = "reference/commands.md"
+LIBRARY = "reference/library.md"
 SCHEMAS = "reference/schemas.md"
-GENERATED = (COMMANDS, SCHEMAS)
+GENERATED = (COMMANDS, LIBRARY, SCHEMAS)
 
 #: Pages outside docs/, by their place on the site.
 _ELSEWHERE = {
@@ -59,7 +60,7 @@ SECTIONS = (
     Section(
         title="Reference",
         pages=(
-            COMMANDS, "docs/settings.md", "docs/exit-codes.md", "docs/results.md", SCHEMAS, "docs/history.md",
+            COMMANDS, LIBRARY, "docs/settings.md", "docs/exit-codes.md", "docs/results.md", SCHEMAS, "docs/history.md",
             "results/reference/matrix.md", "results/reference/explored.md",
         ),
     ),

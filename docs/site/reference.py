@@ -35,7 +35,7 @@ def commands_page() -> str:
     for names, command in _commands(cli, ()):
         context = click.Context(command, info_name=" ".join(("racebench", *names)))
         parts.append(f"## {' '.join(names)}")
-        parts.append(_paragraphs(command.help or ""))
+        parts.append(paragraphs(command.help or ""))
         parts.append(f"```text\n{' '.join(command.get_usage(context).removeprefix('Usage: ').split())}\n```")
         parts += _options(command, context)
         if examples := getattr(command, "examples", ()):
@@ -86,11 +86,13 @@ def schemas_page(root: Path) -> str:
         if description := schema.get("description", ""):
             parts.append(_plain(description))
         required = schema.get("required", ())
-        rows = (
+        head = ("name", "type", "required", "meaning")
+        rows = [
             (f"`{name}`", _type(value), "yes" if name in required else "", _plain(_description(value)))
             for name, value in schema.get("properties", {}).items()
-        )
-        parts.append(_table(("name", "type", "required", "meaning"), rows))
+        ]
+        columns = len(head) if any(row[-1] for row in rows) else len(head) - 1
+        parts.append(_table(head[:columns], (row[:columns] for row in rows)))
     parts.append(f"## {SETTINGS}")
     parts.append(
         f"[{SETTINGS}](../schemas/{SETTINGS}): racebench.toml, made of the [options](commands.md) of all commands"
@@ -121,7 +123,7 @@ def _description(schema: Any) -> str:
     return str(schema.get("description", "")) if isinstance(schema, dict) else ""
 
 
-def _paragraphs(text: str) -> str:
+def paragraphs(text: str) -> str:
     """A docstring as Markdown paragraphs. click's mark that a paragraph is not to be wrapped makes it a block."""
     parts = []
     for paragraph in re.split(r"\n\s*\n", text.replace("\f", "").strip()):

@@ -13,7 +13,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from docs.site import contents, links, reference
+from docs.site import contents, library, links, reference
 from racebench import __version__
 from racebench.cli import schemas
 from racebench.cli.main import cli
@@ -56,6 +56,8 @@ class Staging:
     def _text(self, page: str, place: PurePosixPath) -> str:
         if page == contents.COMMANDS:
             return reference.commands_page()
+        if page == contents.LIBRARY:
+            return library.page()
         if page == contents.SCHEMAS:
             return reference.schemas_page(self.root)
         text = (self.root / page).read_text()

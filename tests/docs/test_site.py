@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from docs.site import checks, contents, links, llms, reference, staging
+import racebench
+from docs.site import checks, contents, library, links, llms, reference, staging
 from racebench.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +116,19 @@ def test_the_reference_has_every_command_and_option_in_well_formed_tables() -> N
         options = (option for option in cli.commands[name].params if isinstance(option, click.Option))
         shown = [max(option.opts, key=len) for option in options if not option.hidden]
         assert [option for option in shown if option not in part] == [], name
+
+
+def test_the_reference_has_every_public_name_of_the_library_with_its_signature() -> None:
+    page = library.page()
+    names = [name for name in racebench.__all__ if inspect.isfunction(getattr(racebench, name))]
+    assert len(names) > 5
+    for name in racebench.__all__:
+        assert f"\n### {name}{'()' if name in names else ''}\n" in page
+    for name in names:
+        block = re.search(rf"```python\nracebench\.{name}\((.+?)\n```", page, re.DOTALL)
+        assert block, name
+        parameters = inspect.signature(getattr(racebench, name)).parameters
+        assert [parameter for parameter in parameters if not re.search(rf"\b{parameter}\b", block[1])] == [], name
 
 
 def test_the_reference_has_every_schema_of_the_package() -> None:
