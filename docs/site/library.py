@@ -28,16 +28,22 @@ def page() -> str:
         "## Functions",
     ]
     for name, function in functions.items():
-        parts += [f"### {name}()", _block(f"racebench.{name}", function), paragraphs(inspect.getdoc(function) or "")]
+        parts += [f"### {name}()", _block(f"racebench.{name}", function), _prose(function)]
     parts.append("## Classes")
     for name, kind in classes.items():
-        parts += [f"### {name}", *_constructor(name, kind), paragraphs(inspect.getdoc(kind) or "")]
+        parts += [f"### {name}", *_constructor(name, kind), _prose(kind)]
         for method, value in _members(kind):
             parts.append(f"#### {name}.{method}")
             if inspect.isfunction(value):
                 parts.append(_block(method, value))
-            parts.append(paragraphs(inspect.getdoc(value) or ""))
+            parts.append(_prose(value))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _prose(value: object) -> str:
+    """The docstring; a method of Bench that it names is a link."""
+    text = paragraphs(inspect.getdoc(value) or "")
+    return re.sub(r"\bBench\.(explore|replay|hammer|compare)\b", r"[Bench.\1](#bench\1)", text)
 
 
 def _constructor(name: str, kind: type) -> Iterator[str]:
