@@ -25,7 +25,9 @@ def build(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         sources = Path(temporary, "sources")
         addresses = staging.addresses()
-        staging.Staging(folder=sources, addresses=addresses).lay_out()
+        laid_out = staging.Staging(folder=sources, addresses=addresses)
+        laid_out.lay_out()
+        problems += laid_out.problems
         options = ["--fail-on-warning", "--keep-going", "--quiet", "--jobs", "auto", "--fresh-env", "--write-all"]
         places = ["--conf-dir", str(Path(__file__).parent), "--doctree-dir", str(Path(temporary, "trees"))]
         failed = sphinx([*options, *places, str(sources), str(folder)])

@@ -34,11 +34,15 @@ def addresses(root: Path = contents.ROOT) -> Addresses:
 
 @dataclass(slots=True, kw_only=True)
 class Staging:
-    """The folder of the sources, and the files of the repository that pages link to."""
+    """The folder of the sources, and the files of the repository that pages link to.
+
+    `problems`: links that lead nowhere, a sentence each.
+    """
 
     folder: Path
     addresses: Addresses
     root: Path = contents.ROOT
+    problems: list[str] = field(init=False, default_factory=list)
     _places: dict[str, PurePosixPath] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,12 +65,14 @@ class Staging:
         if page == contents.SCHEMAS:
             return reference.schemas_page(self.root)
         text = (self.root / page).read_text()
-        text = links.replaced(text, page, lambda link: self._target(link, place))
+        text = links.replaced(text, page, lambda link: self._target(link, page, place))
         if title := contents.TITLES.get(page):
             text = f"# {title}\n\n{text}"
         return text + self._navigation() if page == contents.START else text
 
-    def _target(self, link: links.Link, place: PurePosixPath) -> str | None:
+    def _target(self, link: links.Link, page: str, place: PurePosixPath) -> str | None:
+        if not (self.root / link.path).exists():
+            self.problems.append(f"{page} links to {link.path}, which does not exist")
         fragment = f"#{link.fragment}" if link.fragment else ""
         there = self._places.get(link.path)
         if there is None and (schema := self.root / link.path) in reference.schemas(self.root):

@@ -94,6 +94,22 @@ def test_the_sources_of_the_site_lead_to_each_other_and_to_copies_of_other_files
     assert "workers" in json.loads((tmp_path / "schemas" / "settings.schema.json").read_text())["properties"]
 
 
+def test_a_link_to_a_file_that_does_not_exist_is_found(tmp_path: Path) -> None:
+    for folder in ("docs", "racebench"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "docs" / "demo.md").write_text("# Demo\n\n[gone](gone.md) [report](report.md) [away](../away/)\n")
+    for page in {page for section in contents.sections(tmp_path) for page in section.pages} | {contents.START}:
+        if page not in contents.GENERATED and page != "docs/demo.md":
+            (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / page).write_text("# A page\n")
+    laid_out = staging.Staging(folder=tmp_path / "sources", addresses=staging.Addresses(), root=tmp_path)
+    laid_out.lay_out()
+    assert laid_out.problems == [
+        "docs/demo.md links to docs/gone.md, which does not exist",
+        "docs/demo.md links to away, which does not exist",
+    ]
+
+
 def test_with_a_repository_links_to_its_files_are_addresses(tmp_path: Path) -> None:
     public = staging.Addresses(repository="https://git.example/racebench")
     staging.Staging(folder=tmp_path, addresses=public).lay_out()
