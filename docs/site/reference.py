@@ -110,7 +110,7 @@ def _type(schema: Any) -> str:
     if "enum" in schema:
         return " or ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
     if "$ref" in schema:
-        return schema["$ref"].rpartition("/")[2].replace("_", " ")
+        return str(schema["$ref"]).rpartition("/")[2].replace("_", " ")
     if options := schema.get("anyOf") or schema.get("oneOf"):
         return " or ".join(dict.fromkeys(_type(option) for option in options))
     names = schema.get("type", "anything")
