@@ -88,6 +88,8 @@ class Fixture:
         oracle: OracleName | None = None,
         allow: Sequence[str] = (),
         search: Search | None = None,
+        jobs: int | None = None,
+        scheduler: str | None = None,
         check: bool = True,
     ) -> Exploration:
         """Fail with the shortest witness unless every schedule was run and none goes wrong; see Bench.explore."""
@@ -112,6 +114,8 @@ class Fixture:
                 oracle=oracle,
                 allow=allow,
                 search=search or Search(),
+                jobs=jobs,
+                scheduler=scheduler,
             )
         )
         if check:
@@ -166,6 +170,8 @@ class Fixture:
         serve: str | Service | None = None,
         seed: int | None = None,
         load: LoadOptions | None = None,
+        scheduler: str | None = None,
+        workers_per_machine: int | None = None,
         check: bool = True,
     ) -> Hammering:
         """Run under load; fail with the report unless the verdict is VALID. See Bench.hammer."""
@@ -186,6 +192,8 @@ class Fixture:
                 operations=operations,
                 seed=seed,
                 load=load or LoadOptions(),
+                scheduler=scheduler,
+                workers_per_machine=workers_per_machine,
             )
         )
         return hammering.assert_clean(width=self._width) if check else hammering
@@ -205,6 +213,8 @@ class Fixture:
         serve: str | Service | None = None,
         seed: int | None = None,
         load: LoadOptions | None = None,
+        scheduler: str | None = None,
+        workers_per_machine: int | None = None,
         check: bool = True,
     ) -> Comparison:
         """Compare strategies; fail with the report unless the verdict of each is VALID. See Bench.compare."""
@@ -227,6 +237,8 @@ class Fixture:
                 operations=operations,
                 seed=seed,
                 load=load or LoadOptions(),
+                scheduler=scheduler,
+                workers_per_machine=workers_per_machine,
             )
         )
         return comparison.assert_clean(width=self._width) if check else comparison

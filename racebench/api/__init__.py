@@ -50,6 +50,8 @@ def explore(
     oracle: OracleName | None = None,
     allow: Sequence[str] = (),
     search: Search = _SEARCH,
+    jobs: int | None = None,
+    scheduler: str | None = None,
     dsn: str | None = None,
     server: int = 18,
     give_up_after: float = GIVE_UP_SECONDS,
@@ -72,6 +74,8 @@ def explore(
             oracle=oracle,
             allow=allow,
             search=search,
+            jobs=jobs,
+            scheduler=scheduler,
         )
 
 
@@ -114,6 +118,8 @@ def hammer(
     serve: str | Service | None = None,
     seed: int | None = None,
     load: LoadOptions = _LOAD,
+    scheduler: str | None = None,
+    workers_per_machine: int | None = None,
     dsn: str | None = None,
     server: int = 18,
     give_up_after: float = GIVE_UP_SECONDS,
@@ -132,6 +138,8 @@ def hammer(
             serve=serve,
             seed=seed,
             load=load,
+            scheduler=scheduler,
+            workers_per_machine=workers_per_machine,
         )
 
 
@@ -149,6 +157,8 @@ def compare(
     serve: str | Service | None = None,
     seed: int | None = None,
     load: LoadOptions = _LOAD,
+    scheduler: str | None = None,
+    workers_per_machine: int | None = None,
     dsn: str | None = None,
     server: int = 18,
     give_up_after: float = GIVE_UP_SECONDS,
@@ -169,6 +179,8 @@ def compare(
             serve=serve,
             seed=seed,
             load=load,
+            scheduler=scheduler,
+            workers_per_machine=workers_per_machine,
         )
 
 

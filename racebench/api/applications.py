@@ -17,7 +17,7 @@ def program(command: str | Sequence[str]) -> Program:
     DATABASE_URL and PGHOST, PGPORT … say where its tables are. An exit code other than 0 is a failure. Raises
     UsageProblem.
     """
-    with _in_library_words():
+    with naming_parameters():
         return applications.program(command)
 
 
@@ -34,7 +34,7 @@ def http(
     `path`: with its query. `json`: a value that is the body, as JSON; or `body`.
     """
     content = body.encode() if isinstance(body, str) else body
-    with _in_library_words():
+    with naming_parameters():
         pairs = [applications.header(f"{name}: {value}") for name, value in (headers or {}).items()]
         return applications.made(method, path, body=content, headers=pairs, as_json=json)
 
@@ -59,7 +59,7 @@ def service(
     ("shared", as under load). `url`: where it is, if it was started elsewhere, with `listen`, the address at which it
     expects the database.
     """
-    with _in_library_words():
+    with naming_parameters():
         return applications.service(
             command,
             url=url,
@@ -73,7 +73,7 @@ def service(
 
 
 @contextlib.contextmanager
-def _in_library_words() -> Iterator[None]:
+def naming_parameters() -> Iterator[None]:
     """Have a message name parameters, where the command line has options."""
     try:
         yield

@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from racebench.api.options import LoadOptions, OracleName, Search, SqlOrCallable, Subject
+from racebench.api import places
+from racebench.api.limits import above_0, from_0, sessions_of
+from racebench.api.options import LoadOptions, OracleName, PoolerName, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
 from racebench.api.subjects import (
     consumers_of,
@@ -20,10 +22,10 @@ from racebench.api.subjects import (
     several,
     strategy_of,
 )
-from racebench.core.defaults import GIVE_UP_SECONDS, MOST_CUT, MOST_EXPLORED_SESSIONS
+from racebench.core.defaults import GIVE_UP_SECONDS, MOST_CUT
 from racebench.core.environ import exported
-from racebench.core.errors import DatabaseProblem, ScenarioProblem, UsageProblem
-from racebench.core.model import Consumer, Origin, Scenario, Service, Strategy
+from racebench.core.errors import ScenarioProblem, UsageProblem
+from racebench.core.model import Consumer, Load, Origin, Scenario, Service, Strategy
 from racebench.core.watching import Patience, watched
 from racebench.postgres.connection import naming_lost_connections
 from racebench.postgres.schemas import empty_schema, new_name
@@ -31,12 +33,13 @@ from racebench.workloads import ad_hoc, addresses, catalog
 
 if TYPE_CHECKING:
     from racebench.core.target import StandbyChoice, Target
+    from racebench.executors.cluster import Machines
+    from racebench.exploration.jobs.messages import Place
     from racebench.exploration.request import ExplorationRequest
     from racebench.exploration.reuse import Reuse
 
 _CONNECTIONS = 60
 _SEARCH = Search()
-_Limit = TypeVar("_Limit", bound=float | None)
 _LOAD = LoadOptions()
 #: SQLSTATEs of a CREATE of what there is: a table, a function, a schema, an object of another kind.
 _THERE_ALREADY = ("42P07", "42723", "42P06", "42710")
@@ -67,8 +70,9 @@ class Bench:
     needs one this holds anyway. After `give_up_after` seconds without an answer from the server, or under load without
     an operation that ends, the verdict is UNKNOWN. `standby`: the embedded server has a hot standby, which replays each
     commit `standby_delay` ms later; `consumer_dsn` names one of the user's server. Under load consumers read there, and
-    on the primary as well. The schema keeps its name, so that an application that has connected
-    once goes on; it is dropped at the end.
+    on the primary as well. `pooler`: under load the sessions of workers pass PgBouncer in that mode, which must be
+    installed; explorations simulate it for scripts, with at most `pool_size` sessions of the server. The schema keeps
+    its name, so that an application that has connected once goes on; it is dropped at the end.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class Bench:
         standby: bool = False,
         standby_delay: float = 0,
         consumer_dsn: str | None = None,
+        pooler: PoolerName | None = None,
+        pool_size: int | None = None,
     ) -> None:
         if superuser and dsn:
             raise UsageProblem("superuser is for the embedded server; with a DSN, connect as a superuser yourself")
@@ -90,6 +96,7 @@ class Bench:
             raise UsageProblem(f"standby_delay={standby_delay:g} needs standby=True")
         if consumer_dsn and not dsn:
             raise UsageProblem("consumer_dsn needs a dsn: the primary of that standby")
+        self._pooling, self._pool_size = places.pooling_of(pooler, pool_size), pool_size
         self._standby = (standby, standby_delay, consumer_dsn)
         self._dsn, self._version, self._superuser = dsn, server, superuser
         self._patience = Patience(give_up_s=give_up_after)
@@ -146,6 +153,8 @@ class Bench:
         oracle: OracleName | None = None,
         allow: Sequence[str] = (),
         search: Search = _SEARCH,
+        jobs: int | None = None,
+        scheduler: str | None = None,
     ) -> Exploration:
         """Run every schedule of the sessions' steps.
 
@@ -158,25 +167,27 @@ class Bench:
         `budget` is in seconds; beyond it, or beyond `max_schedules`, the verdict is UNKNOWN if nothing was found. If
         neither is given, the search has 60 seconds, and ends after 400 schedules if one of them goes wrong; infinity
         (`math.inf`) is no limit. `crash`: how many connections are cut at most in a schedule, at any step.
+        `jobs`: among how many processes the search of a script is divided, None for this one alone. `scheduler`: the
+        address of a Dask scheduler, or "local"; the others run on its machines then, and None is one on each.
         Raises RacebenchError.
         """
         from racebench.exploration import explorer
         from racebench.exploration.request import ExplorationRequest, judged, with_default_limits
 
-        scenario = scenario_of(subjects, setup, invariant, serve, named=strategy is not None)
+        scenario = scenario_of(subjects, setup, invariant, serve, named=strategy is not None).behind(self._pooling)
         with self._ready(scenario, strategy, [consumer] if consumer else []) as task:
+            number = sessions_of(sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers and not crash)
             request = ExplorationRequest(
                 scenario=task.scenario,
                 strategy=task.strategy,
                 consumer=next(iter(task.consumers), None),
-                sessions=_sessions(
-                    sessions, max(2, len(task.strategy.subjects)), alone=not task.consumers and not crash
-                ),
+                sessions=number,
+                pooler=places.simulated(self._pooling, self._pool_size, task.strategy, sessions=number, crash=crash),
                 polls=search.polls,
-                crash=_from_0("crash", crash, MOST_CUT),
+                crash=from_0("crash", crash, MOST_CUT),
                 reduce=search.reduce,
-                budget_s=_above_0("budget", budget),
-                max_schedules=_above_0("max_schedules", max_schedules),
+                budget_s=above_0("budget", budget),
+                max_schedules=above_0("max_schedules", max_schedules),
                 stop_at_first=stop_at_first,
                 depth=search.depth,
                 seed=seed_of(seed),
@@ -184,7 +195,9 @@ class Bench:
                 draws=search.draws,
             )
             request = judged(with_default_limits(request), oracle=oracle, allow=allow)
-            result = explorer.explore(task.target, _placed(request, task), reuse=self._kept())
+            placed = _placed(request, task)
+            with places.jobs(jobs, scheduler, placed, self._place(scenario), embedded=not self._dsn) as others:
+                result = explorer.explore(task.target, placed, reuse=self._kept(), jobs=others)
         given = tuple(name for name, value in (("setup", setup), ("invariant", invariant)) if several(value))
         if serve is not None:
             given = (*given, "serve")
@@ -206,13 +219,18 @@ class Bench:
         Raises UsageProblem if the code is another now, or if the schedule cannot be followed.
         """
         from racebench.exploration import explorer, schedules
+        from racebench.exploration.choices import cuts
         from racebench.exploration.request import judged
 
         wanted = schedules.parse(schedule)
         scenario = scenario_of(subjects or (wanted.scenario,), setup, invariant, serve, named=not subjects)
+        scenario = scenario.behind(self._pooling)
         with self._ready(scenario, wanted.strategy, [wanted.consumer] if wanted.consumer else []) as task:
             request = replace(explorer.requested_by(wanted, task.scenario), step_s=step_timeout)
-            request = judged(request, oracle=oracle, allow=allow)
+            pooler = places.simulated(
+                self._pooling, self._pool_size, request.strategy, sessions=request.sessions, crash=cuts(wanted.steps)
+            )
+            request = judged(replace(request, pooler=pooler), oracle=oracle, allow=allow)
             placed = _placed(request, task)
             return Replay(result=explorer.replay(task.target, placed, wanted.steps, reuse=self._kept()))
 
@@ -229,31 +247,40 @@ class Bench:
         serve: str | Service | None = None,
         seed: int | None = None,
         load: LoadOptions = _LOAD,
+        scheduler: str | None = None,
+        workers_per_machine: int | None = None,
     ) -> Hammering:
         """Have worker processes run the subjects at full speed, for `seconds` (1) or `operations`, and check.
 
         Workers take turns with the functions, programs or requests; one instance of a service answers them unless it
         says otherwise. Or the subject is a scenario's name, with the `strategy` to load, and
-        with its default consumer unless others are named (`()` for none). Raises RacebenchError.
+        with its default consumer unless others are named (`()` for none). `scheduler`: the address of a Dask scheduler,
+        or "local"; workers of a script are spread over its machines, at most `workers_per_machine` on each.
+        Raises RacebenchError.
         """
-        from racebench.executors.processes import Processes
         from racebench.load.driver import LoadDriver
 
-        scenario = scenario_of(subjects, setup, invariant, serve, named=strategy is not None)
+        scenario = scenario_of(subjects, setup, invariant, serve, named=strategy is not None).behind(self._pooling)
         requested = load_of(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed)
+        requested = places.load_through(requested, self._pooling)
         names = names_of_consumers(scenario, consumer)
+        machines = self._machines(scheduler, workers_per_machine, scenario, load)
         self._leave()
-        with self._ready(scenario, strategy, names, loaded=True) as task, Processes() as processes:
+        with (
+            self._ready(scenario, strategy, names, loaded=True) as task,
+            places.executor(machines, task.target, workers=workers) as (target, executor),
+        ):
+            environment = self._pooled(task.environment, requested)
             driver = LoadDriver(
-                target=task.target,
-                executor=processes,
-                environment=task.environment,
+                target=target,
+                executor=executor,
+                environment=environment,
                 schema=task.schema,
                 in_place=task.in_place,
                 patience=self._patience,
             )
             result = driver.run(task.scenario, task.strategy, task.consumers, requested, lambda _: None)
-        return Hammering(result=result, environment=task.environment)
+        return Hammering(result=result, environment=environment)
 
     def compare(
         self,
@@ -270,6 +297,8 @@ class Bench:
         serve: str | Service | None = None,
         seed: int | None = None,
         load: LoadOptions = _LOAD,
+        scheduler: str | None = None,
+        workers_per_machine: int | None = None,
     ) -> Comparison:
         """Compare the throughput of strategies with that of a reference, in rounds that run each of them once.
 
@@ -277,21 +306,22 @@ class Bench:
         names or groups of the `strategies` to compare; the correct ones unless some are named. The rest is as for
         `hammer`, for each run. Raises RacebenchError.
         """
-        from racebench.executors.processes import Processes
         from racebench.load import campaign
         from racebench.load import rounds as comparing
 
-        scenario = contestants(subjects, setup, invariant, serve, named=strategies is not None)
+        scenario = contestants(subjects, setup, invariant, serve, named=strategies is not None).behind(self._pooling)
         own = scenario.origin is Origin.OWN_CODE
         names = [*(strategies or (["all"] if own else ["correct"])), *([reference] if reference else [])]
         compared, consumers = catalog.find_strategies(scenario, names), names_of_consumers(scenario, consumer)
         if len(compared) < 2:
             raise UsageProblem(f"compare needs two strategies or more, not {len(compared)}; name another")
+        requested = load_of(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed)
+        machines = self._machines(scheduler, workers_per_machine, scenario, load)
         request = campaign.Request(
             scenario=scenario,
             strategies=compared,
             consumers=catalog.find_consumers(scenario, consumers),
-            load=load_of(scenario, load, workers=workers, seconds=seconds, operations=operations, seed=seed),
+            load=places.load_through(requested, self._pooling),
             rounds=rounds,
             named=frozenset({*names, *consumers}),
         )
@@ -300,9 +330,9 @@ class Bench:
         self._leave()
         with (
             naming_lost_connections(target),
-            Processes() as processes,
+            places.executor(machines, target, workers=workers) as (reached, executor),
             campaign.opened(
-                request, target, processes, schema=schema, in_place=in_place, patience=self._patience
+                request, reached, executor, schema=schema, in_place=in_place, patience=self._patience
             ) as opened,
         ):
             begun = comparing.begin(opened, reference or comparing.default_reference(scenario, compared))
@@ -315,11 +345,11 @@ class Bench:
     ) -> Iterator[_Task]:
         """What is asked for, in the schema that it is run in: the bench's for the user's own code, else a new one.
 
-        Only under load (`loaded`) a standby is used.
+        Only under load (`loaded`) a standby and a pooler are used.
         """
         own, target = scenario.origin is Origin.OWN_CODE, self._up(superuser=scenario.superuser)
         if not loaded:
-            target = replace(target, standby=None)
+            target = replace(target, standby=None, pooler=None)
         if self._reuse is not None and not self._reuse.is_ours:  # this process is a fork of the one that made it
             self._reuse, self._schema = None, self._schema if self._adopted else new_name()
         schema = self._schema if own else new_name()
@@ -327,7 +357,7 @@ class Bench:
             chosen = strategy_of(read, strategy)
             readers = consumers_of(read, chosen, consumers)
             environment = self._environment(target, own_code=own)
-            self._check(chosen, readers, target, environment)
+            places.check(chosen, readers, target, environment)
             in_place = own and self._adopted
             try:
                 yield _Task(
@@ -365,21 +395,37 @@ class Bench:
             self._environments[own_code] = environment.describe(target, own_code=own_code)
         return self._environments[own_code]
 
-    def _check(
-        self, strategy: Strategy, consumers: Sequence[Consumer], target: Target, known: Mapping[str, Any]
-    ) -> None:
-        """Raise DatabaseProblem unless the server has what a strategy and consumers require."""
-        from racebench.postgres import environment
-        from racebench.postgres.requirements import for_consumer, for_strategy
+    def _machines(
+        self, scheduler: str | None, workers_per_machine: int | None, scenario: Scenario, load: LoadOptions
+    ) -> Machines | None:
+        """The machines of a load, None for this one. Raises UsageProblem for what they cannot run."""
+        return places.machines_of(
+            scheduler,
+            workers_per_machine,
+            scenario,
+            faults=tuple(load.faults),
+            embedded=not self._dsn,
+            pooled=self._pooling is not None,
+        )
 
-        required = {name for consumer in consumers for name in consumer.requires}
-        described = environment.describe(target, required) if required else known
-        on_standby = target.standby is not None
-        lacks = {strategy.name: for_strategy(strategy, described, target.label)}
-        lacks |= {consumer.name: for_consumer(consumer, described, on_standby=on_standby) for consumer in consumers}
-        for name, lack in lacks.items():
-            if lack:
-                raise DatabaseProblem(f"'{name}' {lack}")
+    def _pooled(self, environment: Mapping[str, Any], load: Load) -> Mapping[str, Any]:
+        """Where a load is measured, with the pooler that its sessions pass."""
+        if self._pooling is None:
+            return environment
+        from racebench.postgres import pgbouncer
+
+        return {**environment, "pooler": pgbouncer.described(self._up(), load.sessions)}
+
+    def _place(self, scenario: Scenario) -> Place:
+        """The server of a job, which is as this one."""
+        from racebench.exploration.jobs.messages import Place
+
+        return Place(
+            version=self._version,
+            connections=_CONNECTIONS,
+            superuser=self._superuser or scenario.superuser,
+            give_up_s=self._patience.give_up_s,
+        )
 
     def _standby_choice(self) -> StandbyChoice | None:
         from racebench.core.target import StandbyChoice
@@ -406,35 +452,12 @@ class Bench:
                     version=self._version,
                     connections=connections,
                     superuser=self._superuser,
+                    pooler=self._pooling,
                     standby=self._standby_choice(),
                 )
             )
             self._target = target
         return embedded.as_superuser(self._target) if superuser and self._dsn is None else self._target
-
-
-def _sessions(number: int | None, default: int, *, alone: bool) -> int:
-    """The number of sessions to explore; `alone`: there is no consumer beside them."""
-    if number is None:
-        return default
-    if not 1 <= number <= MOST_EXPLORED_SESSIONS:
-        raise UsageProblem(f"sessions is a number from 1 to {MOST_EXPLORED_SESSIONS}, not {number}")
-    if number == 1 and alone:
-        raise UsageProblem("sessions=1: a race needs two sessions; give 2 or more")
-    return number
-
-
-def _from_0(name: str, number: int, most: int) -> int:
-    if not 0 <= number <= most:
-        raise UsageProblem(f"{name} is a number from 0 to {most}, not {number}")
-    return number
-
-
-def _above_0(name: str, limit: _Limit) -> _Limit:
-    """A limit of a search, which lets it run one schedule at least."""
-    if limit is not None and not limit > 0:
-        raise UsageProblem(f"{name} is a number above 0, not {limit}")
-    return limit
 
 
 def _placed(request: ExplorationRequest, task: _Task) -> ExplorationRequest:

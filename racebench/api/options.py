@@ -12,6 +12,8 @@ from racebench.workloads import ad_hoc
 
 #: What of a schedule must be as in a serial order: the tables; what calls return too; or every answer too.
 OracleName = Literal["state", "returns", "answers"]
+#: The mode of a pooler, as PgBouncer's pool_mode.
+PoolerName = Literal["session", "transaction", "statement"]
 #: A function, `module:function`, a file of SQL, a program, a request, or the name of a scenario.
 Subject = str | Path | Callable[..., Any] | Program | HttpRequest
 #: SQL, a file of SQL, `module:function` or a function; or several of them.

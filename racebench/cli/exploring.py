@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from racebench.cli import dividing, invocation, next_steps, simulated
 from racebench.cli.console import application_prints_to_stderr, console, publish, shown_progress, shows_live
-from racebench.cli.dividing import Division
 from racebench.cli.exit_codes import Finding, Gates, exit_code, gates_of
 from racebench.cli.files import ResultFiles, result_files, stdout_is_taken
 from racebench.cli.option_groups import (
@@ -36,7 +35,9 @@ from racebench.core.signals import interruptible, shielded
 from racebench.core.target import Target
 from racebench.exploration import explorer
 from racebench.exploration.jobs import division
+from racebench.exploration.jobs.division import Division
 from racebench.exploration.jobs.messages import Place
+from racebench.exploration.jobs.pool import Jobs
 from racebench.exploration.request import ExplorationRequest, judged, with_default_limits
 from racebench.exploration.result import Exploration, ExplorationProgress
 from racebench.postgres import environment
@@ -257,9 +258,9 @@ def _run(
     with contextlib.ExitStack() as stack:
         if request.division.scheduler is not None:
             report_progress("connecting to the machines", 0.0)
-        jobs = stack.enter_context(
-            dividing.jobs(request.division, processes, _place(request), needed=request.needs_jobs)
-        )
+        jobs: Jobs | None = None
+        if request.needs_jobs:
+            jobs = stack.enter_context(division.opened(request.division, _place(request), processes))
         report_progress("starting PostgreSQL", 0.0)
         target = stack.enter_context(request.server.opened(request.connections, begun=begun))
         consumers = [exploration.consumer for exploration in request.explorations if exploration.consumer is not None]

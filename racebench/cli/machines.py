@@ -1,4 +1,4 @@
-"""From --scheduler and --workers-per-machine to machines: what cannot run there is refused, and they are opened."""
+"""From --scheduler and --workers-per-machine to machines, which are opened when the command runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from racebench.cli.option_groups import LoadOptions, MachineOptions, TargetOptions
 from racebench.cli.streams import say
-from racebench.core.errors import UsageProblem
 from racebench.core.model import Scenario
 from racebench.core.target import Target
+from racebench.load import machines as load_machines
 
 if TYPE_CHECKING:
     from racebench.executors import Executor
@@ -21,34 +21,17 @@ def machines_of(
     options: MachineOptions | None, scenario: Scenario, target: TargetOptions, load: LoadOptions, own_code: str | None
 ) -> Machines | None:
     """The machines that are asked for, None for this one; raises UsageProblem for what they cannot run."""
-    if options is None or options.scheduler is None:
-        if options is not None and options.workers_per_machine is not None:
-            raise UsageProblem("--workers-per-machine needs --scheduler: there is one machine")
+    if options is None:
         return None
-    from racebench.executors.connecting import Scheduler, check_installed
-
-    check_installed()
-    scheduler = Scheduler.parse(options.scheduler)
-    if own_code is not None:
-        option = own_code.partition(" ")[0]
-        raise UsageProblem(
-            f"--scheduler runs SQL; {option} runs on this machine, which has your code: leave out --scheduler"
-        )
-    if load.faults and any(fault != "none" for fault in load.faults):
-        raise UsageProblem("--fault injects on this machine, through which other machines do not connect: leave it out")
-    if scenario.faults and not load.faults:
-        raise UsageProblem(
-            f"scenario '{scenario.name}' injects faults, and --scheduler cannot; add --fault none, or leave it out"
-        )
-    if not scheduler.is_local and not target.dsn:
-        raise UsageProblem(
-            f"--scheduler {scheduler.address} needs --dsn: the embedded server is reachable on this machine only"
-        )
-    if not scheduler.is_local and target.pooler is not None:
-        raise UsageProblem("--pooler starts PgBouncer on this machine, which other machines do not reach: leave it out")
-    from racebench.executors.cluster import Machines
-
-    return Machines(scheduler=scheduler, workers_per_machine=options.workers_per_machine)
+    return load_machines.parse(
+        options.scheduler,
+        options.workers_per_machine,
+        scenario,
+        faults=load.faults,
+        own_code=None if own_code is None else own_code.partition(" ")[0],
+        embedded=not target.dsn,
+        pooled=target.pooler is not None,
+    )
 
 
 @contextlib.contextmanager
@@ -57,18 +40,5 @@ def opened(machines: Machines, target: Target, *, workers: int) -> Iterator[tupl
 
     A line on stderr says so if a password crosses the network in the open.
     """
-    from racebench.executors import cluster
-    from racebench.load.server_clock import ServerClock, reachable
-
-    found = reachable(target)
-    host = found.parameters.get("host", "")
-    if host.startswith("/") and not machines.scheduler.is_local:
-        raise UsageProblem(f"{target.label} is reached by a Unix socket, which other machines do not have; give a host")
-    if machines.scheduler.is_open and found.parameters.get("password"):
-        say(
-            f"racebench: the password of {target.label} goes to {machines.scheduler.address} without encryption; "
-            "use tls:// where others can listen",
-            err=True,
-        )
-    with cluster.opened(machines, workers=workers, read_clock=ServerClock(found)) as executor:
-        yield found, executor
+    with load_machines.opened(machines, target, workers=workers, warn=lambda line: say(line, err=True)) as found:
+        yield found

@@ -30,11 +30,14 @@ PARAMETERS = {
     "--instances": "serve=racebench.service(instances={})",
     "--invariant": "invariant={}",
     "--jitter": "load=racebench.LoadOptions(jitter_us={})",
+    "--jobs": "jobs={}",
     "--listen": "serve=racebench.service(listen={})",
     "--max-schedules": "max_schedules={}",
     "--operations": "operations={}",
     "--oracle": "oracle={}",
     "--poll-interval": "load=racebench.LoadOptions(poll_interval_ms={})",
+    "--pool-size": "racebench.Bench(pool_size={})",
+    "--pooler": "racebench.Bench(pooler={})",
     "--polls": "search=racebench.Search(polls={})",
     "--protocol": "load=racebench.LoadOptions(protocol={})",
     "--rate": "load=racebench.LoadOptions(rate_per_s={})",
@@ -42,6 +45,7 @@ PARAMETERS = {
     "--reset": "serve=racebench.service(reset={})",
     "--restart": "serve=racebench.service(restart={})",
     "--rounds": "rounds={}",
+    "--scheduler": "scheduler={}",
     "--serve": "serve={}",
     "--sessions": "sessions={}",
     "--setup": "setup={}",
@@ -55,6 +59,7 @@ PARAMETERS = {
     "--url": "serve=racebench.service(url={})",
     "--warmup": "load=racebench.LoadOptions(warmup_s={})",
     "--workers": "workers={}",
+    "--workers-per-machine": "workers_per_machine={}",
 }
 #: Those whose value is a word; of the others a value is a number, or N for one.
 _WORDS = ("--allow", "--consumer", "--oracle", "--protocol", "--strategy")

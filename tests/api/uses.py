@@ -83,6 +83,10 @@ def with_a_bench() -> None:
         assert_type(compared, racebench.Comparison)
         assert_type(compared.strategies["create_order"].judgement.value, str)
     racebench.compare("version-counter", strategies=["correct"], reference="advisory", server=18)
+    with racebench.Bench(pooler="transaction", pool_size=1) as behind:
+        behind.explore("insert.sql", setup=SCHEMA, jobs=2)
+        behind.explore("version-counter", strategy="naive", scheduler="tls://10.0.0.5:8786")
+        behind.hammer("version-counter", strategy="naive", scheduler="local", workers_per_machine=4)
     with pytest.raises(racebench.RaceFound, match="1 missed"):
         found.assert_clean()
     with pytest.raises(racebench.NotClean):

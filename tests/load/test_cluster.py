@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import racebench
 from conftest import assert_one_line
 from racebench.core.errors import RacebenchError, UsageProblem
 from racebench.core.model import Load, Scenario
@@ -66,6 +68,14 @@ def test_machines_find_what_processes_find_and_every_operation_is_counted(run: R
     assert [len(machine.sessions) for machine in result.machines] == [2, 2]
     assert [name for machine in result.machines for name in machine.consumers] == ["cursor"]
     assert all(0 < machine.bound_us < 1e6 for machine in result.machines)
+
+
+def test_the_library_spreads_a_load_over_machines(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "connected", lambda _scheduler, **_options: contextlib.nullcontext(client))
+    with racebench.Bench() as bench:
+        loaded = bench.hammer("version-counter", strategy="naive", operations=40, workers=2, scheduler="local")
+    assert loaded.counts["attempts"] == 40
+    assert [len(machine.sessions) for machine in loaded.result.machines] == [1, 1]
 
 
 def test_a_machine_that_is_released_has_ended_what_it_ran(client: Any, embedded: Target) -> None:

@@ -16,7 +16,7 @@ PACKAGE = Path(racebench.__file__).parent
 SPEAKERS = ["analysis", "exploration", "load", "reports/sentences.py", "reports/exploration_text.py"]
 #: Options in messages that only a command gives, or that are not racebench's.
 OF_COMMANDS = {"--threshold", "--format", "--reference", "--export", "--call"}
-OF_COMMANDS |= {"--pooler", "--pool-size", "--export-spec"}
+OF_COMMANDS |= {"--export-spec"}
 
 
 @pytest.mark.parametrize(
