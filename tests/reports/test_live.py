@@ -23,7 +23,7 @@ from racebench.reports.terminal.plain_console import PlainConsole
 from racebench.workloads import catalog
 
 FIGURES = Figures(now_per_s=5123.4, so_far_per_s=4987.6, p50_us=1234.0, p99_us=9876.0, errors=3, duplicates=1204)
-NOTE = "Missed rows and other anomalies are known at the end of a run."
+NOTE = "Other anomalies, such as missed rows, are known at the end of a run."
 
 
 def drawn(view: progress.View, width: int = 80, lines: int = 21) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _DUPLICATES = "duplicates"
 #: What is said below the table while a run goes on.
-_NOTE = "Missed rows and other anomalies are known at the end of a run."
+_NOTE = "Other anomalies, such as missed rows, are known at the end of a run."
 _WORST = (Verdict.INVALID, Verdict.UNKNOWN, Verdict.VALID)
 #: The columns of a terminal that all but the names and the verdicts need, with the blanks between them.
 _FIGURES = 51
