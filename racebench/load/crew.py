@@ -15,7 +15,7 @@ import psycopg
 
 from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem
 from racebench.core.liveness import listed
-from racebench.core.model import Consumer, Load
+from racebench.core.model import Consumer
 from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
 from racebench.core.results import Usage
@@ -23,7 +23,7 @@ from racebench.core.signals import shielded
 from racebench.core.watching import beat
 from racebench.executors import Died, Executor, Failure, Worker
 from racebench.history.clocks import MachineClock
-from racebench.load import call_worker
+from racebench.load import call_worker, overdue
 from racebench.load.assignment import Assignment
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
 from racebench.load.detector import Detector
@@ -50,7 +50,6 @@ TICK_SECONDS = 0.1
 GAVE_UP = "gave up"
 #: When a slow start is said: later than a slow stretch of a run, because the processes import much.
 _SLOW_START_SECONDS = 20.0
-_GRACE_SECONDS = 5.0
 _DRAIN_SECONDS = 60.0
 #: How often a standby is asked whether it has replayed the last commit.
 _BEHIND_SECONDS = 0.01
@@ -165,14 +164,14 @@ class Crew:
         self._injectors.go(go)
         for process in self._workers:
             process.send(go.shifted(offset))
-        overdue = _Overdue(load, stop)
+        late = overdue.Overdue(load, stop)
         stalls = Stalls(load, self.assignment.patience, time.monotonic())
         canceled = False
         watched = set(self._running)
         self.detector.begin(start, offset)
         meter = self.meter
         if meter is not None:
-            meter.begin(start, start + warmup, offset)
+            meter.begin(start, start + warmup)
         said_s = 0.0
         while waiting := self._running & self._workers.keys():
             pause_s = min(self.detector.pause_s, self._idle.pause_s, TICK_SECONDS if meter is None else meter.pause_s)
@@ -187,11 +186,11 @@ class Crew:
                 said_s = now_s + TICK_SECONDS
                 progress(fraction(load, self.assignment.files, start, stop))
             self._watch(stalls)
-            if self.gave_up or overdue.may_kill():
+            if self.gave_up or late.may_kill():
                 self.hung = not self.gave_up
                 for process in waiting & self._running:
                     process.kill()
-            elif overdue.may_cancel() and not canceled and (left := waiting & self._running):
+            elif late.may_cancel() and not canceled and (left := waiting & self._running):
                 canceled = True
                 self._cancel(len(left))
         self.detector.end()
@@ -323,7 +322,7 @@ class Crew:
         """Cancel the statements of workers that do not come to an end; each fails with 57014."""
         workers = quantity(count, "worker was", "workers were")
         self.notes.append(
-            f"{workers} still waiting {_GRACE_SECONDS:.0f} s after the end; their statements were canceled"
+            f"{workers} still waiting {overdue.GRACE_SECONDS:.0f} s after the end; their statements were canceled"
             f"{self._standing()}"
         )
         try:
@@ -471,24 +470,6 @@ class Crew:
 
 def _times(count: int) -> str:
     return "1 time" if count == 1 else f"{count:,} times"
-
-
-class _Overdue:
-    """Whether workers have had long enough to end after the measured time: longer than their longest operation."""
-
-    def __init__(self, load: Load, stop_ns: int | None) -> None:
-        self._deadline_s = None if stop_ns is None else stop_ns / 1e9 + _GRACE_SECONDS + 2 * load.longest_us / 1e6
-
-    def _late_s(self) -> float:
-        return -1.0 if self._deadline_s is None else time.perf_counter_ns() / 1e9 - self._deadline_s
-
-    def may_cancel(self) -> bool:
-        """Whether their statements may be canceled."""
-        return self._late_s() > 0
-
-    def may_kill(self) -> bool:
-        """Whether they may be killed: cancelling has not helped."""
-        return self._late_s() > _GRACE_SECONDS
 
 
 def _shares(total: int | None, sessions: int) -> list[int | None]:

@@ -53,20 +53,16 @@ class Meter:
         self._tails = [Tail(path) for path in paths]
         self._suspected = SuspectedDuplicates()
         self._pace = RecentPace(0, 0)
-        self._offset_ns = self._next_ns = self._next_question_ns = 0
+        self._next_ns = self._next_question_ns = 0
         #: Suspected numbers of which a sample is to be asked, and how many duplicates were told.
         self._numbers: list[Number] = []
         self._confirmed = 0
         #: How long the last questions took. The shortest is what one costs; on a full machine others waited for a CPU.
         self._asked_ns: deque[int] = deque(maxlen=_ASKED)
 
-    def begin(self, start_ns: int, measured_ns: int, offset_ns: int = 0) -> None:
-        """The sessions begin at `start_ns` of `perf_counter_ns`, and what is measured at `measured_ns`.
-
-        The records' clock is `offset_ns` ahead of that.
-        """
-        self._offset_ns = offset_ns
-        self._pace = RecentPace(start_ns + offset_ns, measured_ns + offset_ns)
+    def begin(self, start_ns: int, measured_ns: int) -> None:
+        """The sessions begin at `start_ns` of `perf_counter_ns`, and what is measured at `measured_ns`."""
+        self._pace = RecentPace(start_ns, measured_ns)
         self._next_ns = start_ns + PAUSE_NS
 
     @property
@@ -93,7 +89,7 @@ class Meter:
     def _look(self) -> None:
         ended = b"".join([tail.read() for tail in self._tails])
         records = np.frombuffer(ended, OPERATION)
-        self._pace.take(records, time.perf_counter_ns() + self._offset_ns)
+        self._pace.take(records, time.perf_counter_ns())
         if self._table is not None and len(records):
             again = self._suspected.take(records)
             sample = again[_evenly(len(again))]

@@ -15,7 +15,7 @@ import racebench
 from racebench.core.model import HttpRequest
 from racebench.core.results import RunResult
 from racebench.core.verdict import Verdict
-from racebench.load import crew
+from racebench.load import overdue
 from tests.waiting import finish, repeat, wait_for
 
 SETUP = """
@@ -175,7 +175,7 @@ def test_a_request_without_an_answer_is_unknown_and_the_worker_goes_on(bench: ra
 def test_a_service_that_stops_answering_ends_the_run(
     bench: racebench.Bench, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(overdue, "GRACE_SECONDS", 0.2)
     hung = bench.hammer(get("hangs"), serve=service(folder), workers=1, seconds=0.5, setup=SETUP, invariant=())
     assert hung.counts["unknown"] == 1
     assert any("still waiting" in note for note in hung.result.notes)

@@ -53,26 +53,30 @@ class _Look:
 
 
 class RecentPace:
-    """Takes operations as they end, of all sessions. Times are nanoseconds of the records' clock.
+    """Takes operations as they end, of all sessions. Times are nanoseconds of the clock of the one who looks.
 
-    `start_ns`: the common start. `since_ns`: what began before is the warm-up.
+    Records may have the clock of another machine: only how long an operation lasted is read from them.
+    `start_ns`: the common start. `since_ns`: the end of the warm-up. What the first look after that sees is not measured.
     """
 
     def __init__(self, start_ns: int, since_ns: int) -> None:
-        self._since_ns = self._last_end_ns = since_ns
+        self._since_ns = since_ns
         self._until_ns = start_ns
+        self._measured_ns = start_ns if start_ns == since_ns else None
         self._looks: deque[_Look] = deque()
+        #: How many commits were seen since the end of the warm-up.
         self._measured = self._errors = 0
 
     def take(self, records: Array, now_ns: int) -> None:
         """Take the OPERATION records that have ended since the last call."""
         acknowledged = outcomes(records["status"]) == Outcome.OK
         self._errors += int(np.count_nonzero(~acknowledged & (records["status"] & _SQLSTATE != 0)))
-        start, end = records["start"][acknowledged], records["end"][acknowledged]
-        self._measured += int(np.count_nonzero(start >= self._since_ns))
-        if len(end):
-            self._last_end_ns = max(self._last_end_ns, int(end.max()))
-        self._looks.append(_Look(self._until_ns, now_ns, end - start))
+        latencies = records["end"][acknowledged] - records["start"][acknowledged]
+        if self._measured_ns is not None:
+            self._measured += len(latencies)
+        elif now_ns >= self._since_ns:
+            self._measured_ns = now_ns
+        self._looks.append(_Look(self._until_ns, now_ns, latencies))
         self._until_ns = now_ns
         while len(self._looks) > 1 and self._looks[0].until_ns <= now_ns - WINDOW_NS:
             self._looks.popleft()
@@ -81,7 +85,7 @@ class RecentPace:
         """The figures as of the last call of `take`."""
         latencies = np.sort(np.concatenate([look.latencies for look in self._looks])) if self._looks else np.empty(0)
         seconds = (self._until_ns - self._looks[0].after_ns) / 1e9 if self._looks else 0.0
-        measured_s = (self._last_end_ns - self._since_ns) / 1e9
+        measured_s = 0.0 if self._measured_ns is None else (self._until_ns - self._measured_ns) / 1e9
         p50, p99 = percentile(latencies, 0.50), percentile(latencies, 0.99)
         return Figures(
             now_per_s=len(latencies) / seconds if seconds > 0 and len(latencies) else None,
