@@ -56,7 +56,8 @@ class RecentPace:
     """Takes operations as they end, of all sessions. Times are nanoseconds of the clock of the one who looks.
 
     Records may have the clock of another machine: only how long an operation lasted is read from them.
-    `start_ns`: the common start. `since_ns`: the end of the warm-up. What the first look after that sees is not measured.
+    `start_ns`: the common start. `since_ns`: the end of the warm-up; what is seen by the first look after it is not
+    measured.
     """
 
     def __init__(self, start_ns: int, since_ns: int) -> None:
