@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class _Record:
-    """The results of a request so far. `rounds` and `running` are None until the server is open."""
+    """The results of a request so far. `rounds` and `running` are None until the server is open.
+
+    `made`: the last document, and of how many results it is.
+    """
 
     request: Measurement
     created: str = field(default_factory=now)
@@ -49,6 +52,7 @@ class _Record:
     results: list[RunResult] = field(default_factory=list)
     texts: RunTexts = field(default_factory=RunTexts)
     saved: Path | None = None
+    made: tuple[int, Document] | None = None
 
     def add(self, result: RunResult) -> None:
         """Add a result and save the document, so that --json's file and the results folder agree."""
@@ -65,7 +69,15 @@ class _Record:
         return replace(result, history=str(stem.resolve().with_name(result.history)))
 
     def document(self) -> Document:
-        """The results so far, with what follows from them."""
+        """The results so far, with what follows from them: the same document until a result is added.
+
+        A comparison has the state of the machine in it, which would be another one when the document is shown.
+        """
+        if self.made is None or self.made[0] != len(self.results):
+            self.made = len(self.results), self._made()
+        return self.made[1]
+
+    def _made(self) -> Document:
         return _document(
             self.request,
             Document(

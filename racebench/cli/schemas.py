@@ -46,7 +46,7 @@ SCHEMAS: Mapping[str, Published] = {
     "settings": Published(file="", of="racebench.toml"),
     "results": Published(file="reports/results/run.schema.json", of="documents of run, compare and matrix"),
     "explorations": Published(file="reports/results/explorations.schema.json", of="documents of explore"),
-    "history": Published(file="history/meta.schema.json", of="meta.json of a history"),
+    "history": Published(file="history/meta.schema.json", of="the meta of a history"),
 }
 
 

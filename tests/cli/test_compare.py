@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import jsonschema
 import numpy as np
@@ -26,6 +27,7 @@ from judged import ENVIRONMENT
 from measured import LOAD, compared, rendered, rounds_of, run_of
 from racebench.analysis.comparison import Comparison, Conditions, Judgement, joint
 from racebench.analysis.estimates import geometric_mean
+from racebench.cli import measuring
 from racebench.core.plain_text import one_line
 from racebench.core.results import Pace, RunResult, Timeline, Usage
 from racebench.core.verdict import Verdict
@@ -36,6 +38,9 @@ from racebench.reports.results.document import SCHEMA_FILE, Document
 from racebench.reports.terminal import matrix_table, run_table
 from racebench.workloads import catalog
 from waiting import finish, repeat, wait_for
+
+if TYPE_CHECKING:
+    from racebench.cli.requests import Measurement
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
 STEADY = (1000.0, 1010.0, 990.0, 1005.0, 995.0)
@@ -642,6 +647,19 @@ def test_interrupted_half_way_the_finished_rounds_are_shown_and_saved(
     assert "baseline: not saved, because the comparison was not finished" in output
     assert list((tmp_path / "results" / "baselines").iterdir()) == []
     assert output.startswith(racebench("report", str(saved)).stdout)
+
+
+def test_what_is_shown_is_what_was_saved_although_the_machine_is_in_another_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    states = iter("abc")
+    monkeypatch.setattr(measuring, "_document", lambda _request, made, _rounds: replace(made, created=next(states)))
+    record = measuring._Record(request=cast("Measurement", None))
+    record.results = rounds_of(one=(100.0,))
+    assert record.document().created == record.document().created == "a"
+    record.results += rounds_of(two=(100.0,))
+    assert record.document().created == "b"
+    assert len(record.document().runs) == 2
 
 
 @pytest.mark.server

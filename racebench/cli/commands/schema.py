@@ -20,8 +20,8 @@ def schema(context: click.Context, name: str) -> None:
     """Print the JSON Schema of a file that racebench reads or writes.
 
     NAME is scenario (scenario.toml), settings (racebench.toml), results and
-    explorations (the documents in results/) or history (its meta.json). An
-    editor checks a TOML file whose first line is `#:schema FILE`.
+    explorations (the documents in results/) or history (the meta of a history
+    file). An editor checks a TOML file whose first line is `#:schema FILE`.
     """
     from racebench.cli import schemas
     from racebench.cli.streams import say
