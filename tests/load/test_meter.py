@@ -180,7 +180,7 @@ def told(
 ) -> tuple[list[int], RunResult]:
     """The duplicates told in a run, one number a look, and the result."""
     figures: list[Figures] = []
-    given = Load(**{"workers": 4, "duration_s": 0.6, "operations": None, "tenants": 3, **load})  # type: ignore[arg-type]
+    given = Load(**{"workers": 4, "duration_s": 0.4, "operations": None, "tenants": 3, **load})  # type: ignore[arg-type]
     driver = LoadDriver(target=embedded, executor=processes)
     result = driver.run(scenario, scenario.strategies[name], (), given, lambda _: None, tell=figures.append)
     assert figures[-1].so_far_per_s is not None

@@ -225,3 +225,15 @@ def test_all_lines_of_a_picture_are_erased_on_a_terminal_that_has_become_narrowe
         tell("work", 0.5)
     # The terminal has broken 40, 30 and the bar's 22 columns in 3, 2 and 2 lines; the cursor is in the last.
     assert stream.getvalue().split("work")[0].count("\x1b[1A") == 6
+
+
+def test_they_are_erased_at_the_end_too(clock: Clock) -> None:
+    stream = Terminal()
+    console = PlainConsole(file=stream, force_terminal=True, color_system=None, width=40, height=10)
+    with progress.shown(console, Lines("x" * 40, "y" * 30)) as tell:
+        clock.now += 1
+        tell("work", 0.5)
+        stream.truncate(0)
+        console.width = 15
+    assert stream.getvalue().count("\x1b[1A") == 6
+    assert not {*"xy"} & {*stream.getvalue()}

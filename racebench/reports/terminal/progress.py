@@ -61,7 +61,11 @@ def shown(console: Console | None, view: View | None = None) -> Iterator[Progres
         yield _Lines(console)
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
-        yield _Bar(live, view)
+        bar = _Bar(live, view)
+        try:
+            yield bar
+        finally:
+            bar.leave()
 
 
 def can_draw(console: Console) -> bool:
@@ -116,11 +120,19 @@ class _Bar:
             return self._view.parts(console.width, most, ascii_only=console.options.ascii_only)
         return [Text(row, no_wrap=True, overflow="ellipsis") for row in self._rows[-most:]] if most else []
 
+    def leave(self) -> None:
+        """Erase what rich would not at the end."""
+        if self._is_broken:
+            self._draw(Group())
+
+    @property
+    def _is_broken(self) -> bool:
+        """Whether the terminal has become narrower, and has broken lines of the last picture in several."""
+        return self._picture.height(self._live.console.width) != self._picture.height()
+
     def _draw(self, content: RenderableType) -> None:
         console = self._live.console
-        if self._picture.height(console.width) != self._picture.height():
-            # The terminal has become narrower and has broken the lines of the last picture in several, which are to be
-            # erased. rich knows only how many there were.
+        if self._is_broken:  # rich knows only how many lines there were
             self._live._live_render._shape = (console.width, self._picture.height(console.width))
         self._picture = _Picture(console.render_lines(content, pad=False))
         self._live.update(self._picture, refresh=True)
