@@ -31,7 +31,7 @@ _EXAMPLES = (
 @options.subject(consumers="all", calls=None)
 @options.load()
 @options.target(keep=True, pooler=True, standby=True)
-@options.output(history="no histories", markdown=True)
+@options.output(history="no histories", markdown=True, live=options.LIVE_RUNS)
 def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, output: OutputOptions) -> int:
     """Run every strategy with every consumer, and print a matrix.
 

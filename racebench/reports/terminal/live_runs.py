@@ -27,6 +27,8 @@ _NOTE = "Other anomalies, such as missed rows, are known at the end of a run."
 _WORST = (Verdict.INVALID, Verdict.UNKNOWN, Verdict.VALID)
 #: The columns of a terminal that all but the names and the verdicts need, with the blanks between them.
 _FIGURES = 51
+#: The columns that a verdict and what was found get at least: "INVALID 12,345 missed". Others are left out for them.
+_LEAST = 21
 
 
 @dataclass(slots=True)
@@ -97,8 +99,8 @@ class LiveRuns:
             *([Column(head="runs", right=True, rank=5)] if several else ()),
             Column(head="per s\nnow", right=True, rank=3),
             Column(head="per s\nso far", right=True, rank=1),
-            Column(head="p50/p99\nms", right=True, rank=2),
-            Column(head="errors", right=True, rank=4),
+            Column(head="p50/p99\nms", right=True, rank=4),
+            Column(head="errors", right=True, rank=5),
             Column(head="dupli-\ncates", right=True),
             Column(head="verdict"),
         )
@@ -113,7 +115,7 @@ class LiveRuns:
                 *_pace(runs),
                 amount(runs.errors),
                 live_lines.UNKNOWN if count is None else amount(count, bad=_DUPLICATES in self._forbidden),
-                live_lines.cut(runs.verdict, max(room, len("running"))),
+                live_lines.cut(runs.verdict, max(room, _LEAST)),
             )
         return grid
 
