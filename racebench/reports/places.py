@@ -7,6 +7,7 @@ would name this machine.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ _CONTROL = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "SET", "RESET", "DISCARD"}
     | {"DEALLOCATE", "PREPARE", "LISTEN", "UNLISTEN", "SHOW"}
 )
+_STRAND = re.compile(r"(?<=\d)[a-z]+$")
 _READING = frozenset({"SELECT", "TABLE", "VALUES", "FETCH"})
 
 
@@ -92,11 +94,11 @@ def raced(witness: Replay) -> int | None:
     """
     steps = witness.steps
     readers = {f"s{witness.sessions + 1}"} if witness.schedule.consumer else set()
-    interrupted = {session for session in {step.session for step in steps} - readers if _is_interrupted(steps, session)}
+    interrupted = {session for session in {*map(_session, steps)} - readers if _is_interrupted(steps, session)}
     candidates = [
         (_word(step) not in _READING, number)
         for number, step in enumerate(steps)
-        if step.session in interrupted and _word(step) not in _CONTROL
+        if _session(step) in interrupted and _word(step) not in _CONTROL
     ]
     return max(candidates)[1] if candidates else None
 
@@ -119,8 +121,13 @@ def shows(case: Case, kind: str) -> bool:
 
 
 def _is_interrupted(steps: Sequence[Step], session: str) -> bool:
-    own = [number for number, step in enumerate(steps) if step.session == session]
+    own = [number for number, step in enumerate(steps) if _session(step) == session]
     return own[-1] - own[0] + 1 > len(own)
+
+
+def _session(step: Step) -> str:
+    """The session of a step: `s1` of a step of its second strand, `s1b`, too."""
+    return _STRAND.sub("", step.session)
 
 
 def _word(step: Step) -> str:

@@ -136,6 +136,14 @@ def test_the_line_that_raced_is_the_last_write_of_a_session_that_another_interru
     assert places.raced(witness(((1, READ), (2, WRITE), (1, "COMMIT")))) == 0, "COMMIT is no write"
 
 
+def test_the_strands_of_one_session_do_not_interrupt_each_other() -> None:
+    steps = witness(((1, READ), (2, READ), (1, WRITE), (2, WRITE))).steps
+    alone = (steps[0], replace(steps[1], session="s1b"), steps[2], replace(steps[3], session="s1b"))
+    assert places.raced(replace(witness(), steps=alone)) is None
+    met = (*alone[:3], replace(steps[3], session="s2"), replace(steps[3], session="s1b"))
+    assert places.raced(replace(witness(), steps=met)) == 4
+
+
 def test_a_consumer_does_not_race() -> None:
     reads = witness(((1, READ), (4, READ), (1, WRITE), (4, READ)))
     with_consumer = replace(reads, schedule=replace(reads.schedule, consumer="cursor"))
