@@ -6,6 +6,7 @@ would name this machine.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -52,10 +53,15 @@ class Project:
         if not name or "\0" in name or not number.isdecimal() or int(number) < 1:
             return None
         file = Path(os.path.normpath(self.folder / name))
-        for root, path in ((self.root, file), (self.root.resolve(), file.resolve())):
-            if path.is_relative_to(root):
-                return Place(path=path.relative_to(root).as_posix(), line=int(number))
-        return None
+        path = _below(file, self.root)
+        if path is None:  # a link may lead to the file, or to the root
+            with contextlib.suppress(OSError, ValueError):  # ValueError: a name that no file can have
+                path = _below(file.resolve(), self.root.resolve())
+        return None if path is None else Place(path=path, line=int(number))
+
+
+def _below(file: Path, folder: Path) -> str | None:
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else None
 
 
 def here() -> Project:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from conftest import Command
@@ -291,6 +291,7 @@ def test_runs_and_explorations_are_one_log_with_an_invocation_each(version_count
 
 
 @settings(max_examples=10)
+@example("\ud800%\0")
 @given(st.text(st.characters(codec=None)))
 def test_any_text_is_valid_sarif_and_one_annotation(text: str) -> None:
     hostile = explored(strategy=f"x{text}", witness=witness(file=f"x{text}"), notes=(text,), fault=text)

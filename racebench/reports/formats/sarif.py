@@ -163,7 +163,7 @@ def _location(place: Place | None, suite: Suite, case: Case) -> dict[str, Any]:
 
 def _physical(place: Place) -> dict[str, Any]:
     return {
-        "artifactLocation": {"uri": quote(place.path), "uriBaseId": ROOT},
+        "artifactLocation": {"uri": quote(place.path, errors="backslashreplace"), "uriBaseId": ROOT},
         "region": {"startLine": place.line},
     }
 
