@@ -54,8 +54,15 @@ def _of_call(call: Call) -> str:
 
 def _of_program(program: Program) -> str:
     """The first word of a command, after the program itself, that is a file, or the program if it is one."""
-    files = (word for word in (*program.words[1:], program.words[0]) if Path(word).is_file())
+    files = (word for word in (*program.words[1:], program.words[0]) if _is_file(word))
     return next((f"{shown(os.path.normpath(word))}:1" for word in files), "")
+
+
+def _is_file(word: str) -> bool:
+    """Whether a word of a command is a file; a word may be a program's text, which is too long for a name."""
+    with contextlib.suppress(OSError, ValueError):
+        return Path(word).is_file()
+    return False
 
 
 def _is_shipped(path: Path) -> bool:
