@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from racebench.reports.terminal import progress, run_table
 
 if TYPE_CHECKING:
     from racebench.executors import Executor
+    from racebench.executors.connecting import Scheduler
     from racebench.load.rounds import Rounds
     from racebench.reports.terminal.live_runs import LiveRuns
 
@@ -193,7 +194,8 @@ def _run(record: _Record, shown: progress.Progress, view: LiveRuns | None, early
         if early.sessions is not None:
             running = record.running
             isolated = any(strategy.isolation for strategy in request.campaign.strategies)
-            early.sessions.hand_over(wanted=not isolated or len(running.sequence) > 1)
+            wanted = request.rows_on is None and (not isolated or len(running.sequence) > 1)
+            early.sessions.hand_over(wanted=wanted)
         if request.comparison is not None:
             from racebench.load import rounds
 
@@ -206,12 +208,37 @@ def _run(record: _Record, shown: progress.Progress, view: LiveRuns | None, early
             return request.files.free_history_file(cell.label) if wanted else None
 
         watch = None if view is None else view.running
-        for result in record.running.results(report_progress, history_file=history_file, watch=watch):
+        if request.rows_on is not None:
+            measured = stack.enter_context(_rows(request, request.rows_on, record.running, report_progress))
+        else:
+            measured = record.running.results(report_progress, history_file=history_file, watch=watch)
+        for result in measured:
             label = record.running.sequence[len(record.results)].label
             record.add(result)
             shown.ended(run_table.row(label, result))
             if view is not None:
                 view.ended(label, result)
+
+
+@contextlib.contextmanager
+def _rows(
+    request: Measurement, scheduler: Scheduler, running: Campaign, report_progress: campaign.Progress
+) -> Iterator[Iterator[RunResult]]:
+    """The results of a matrix whose rows are measured on machines. Raises RacebenchError."""
+    from racebench.load import rows
+
+    report_progress("connecting to the machines", 0.0)
+    server = request.server
+    place = rows.Place(
+        version=server.version,
+        connections=request.campaign.connections,
+        superuser=server.superuser,
+        pooler=server.pooler,
+        standby=server.standby,
+        give_up_s=server.patience.give_up_s,
+    )
+    with rows.opened(scheduler, server.version) as client:
+        yield rows.results(client, rows.rows_of(running), place, report_progress)
 
 
 def _print(record: _Record, output: OutputOptions, document: Document, show: Callable[[Document], None]) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from racebench.analysis.baselines import Measured
     from racebench.analysis.thresholds import Threshold
     from racebench.executors.cluster import Machines
+    from racebench.executors.connecting import Scheduler
 
 DEFAULT_SECONDS = 2.0
 MOST_SESSIONS = 5000
@@ -59,6 +60,7 @@ class Measurement:
     `thresholds`: each with the names of the strategies that it concerns. `history`: keep each run's, or none; None:
     keep those of runs with a forbidden anomaly. `witnesses`: the most
     that a run has in the JSON, None for all. `machines`: where workers and consumers run, None for this machine.
+    `rows_on`: the scheduler whose machines measure the rows of a matrix, None for this machine.
     """
 
     campaign: Request
@@ -71,6 +73,7 @@ class Measurement:
     witnesses: int | None = None
     comparison: ComparisonRequest | None = None
     machines: Machines | None = None
+    rows_on: Scheduler | None = None
 
 
 def measurement(

@@ -25,6 +25,8 @@ from racebench.core.verdict import Verdict
 from racebench.executors import connecting
 from racebench.executors.cluster import Cluster, Machines, opened
 from racebench.executors.connecting import Scheduler
+from racebench.executors.processes import Processes
+from racebench.load import campaign, rows
 from racebench.load.driver import LoadDriver
 from racebench.load.server_clock import ServerClock
 from racebench.workloads import catalog
@@ -160,6 +162,78 @@ def test_a_machine_that_is_killed_leaves_unknown_operations_and_a_report(client:
     assert result.counts["committed"] > 0
     assert result.counts["lost"] == result.counts["unexpected"] == result.counts["duplicates"] == 0
     assert result.verdict is not Verdict.INVALID
+
+
+def matrix_rows(
+    embedded: Target, processes: Processes, scenario: Scenario, **load: Any
+) -> tuple[campaign.Request, ...]:
+    """The rows of a matrix of a broken and a right strategy, each alone and with a consumer."""
+    request = campaign.Request(
+        scenario=scenario,
+        strategies=catalog.find_strategies(scenario, ["naive", "advisory"]),
+        consumers=catalog.find_consumers(scenario, ["cursor"]),
+        load=Load(workers=2, **load),
+        pairing=campaign.Pairing.EACH_ALONE,
+    )
+    with campaign.opened(request, embedded, processes) as running:
+        return rows.rows_of(running)
+
+
+PLACE = rows.Place(version=18, connections=20, superuser=False, pooler=None, standby=None, give_up_s=300.0)
+
+
+def test_a_row_of_a_matrix_is_of_one_machine_also_if_another_was_lost_meanwhile(
+    client: Any, embedded: Target, processes: Processes, version_counter: Scenario
+) -> None:
+    requests = matrix_rows(embedded, processes, version_counter, duration_s=None, operations=100)
+    killed: list[str] = []
+
+    def kill(_label: str, _share: float) -> None:
+        victim = next((address for address, keys in client.processing().items() if keys and not killed), None)
+        if victim is not None:
+            killed.append(victim)
+            os.kill(client.run(os.getpid)[victim], signal.SIGKILL)
+
+    results = list(rows.results(client, requests, PLACE, kill))
+    assert len(killed) == 1
+    assert [result.strategy for result in results] == ["naive", "naive", "advisory", "advisory"]
+    assert [[one.name for one in result.consumers] for result in results] == [[], ["cursor"]] * 2
+    assert [result.counts["committed"] for result in results] == [100] * 4
+    assert {result.verdict for result in results[2:]} == {Verdict.VALID}
+    for alone, beside in (results[:2], results[2:]):
+        assert alone.notes[-1] == beside.notes[-1]
+        assert alone.notes[-1].startswith("measured on machine tcp://127.0.0.1:")
+
+
+def test_a_row_that_nobody_waits_for_ends(
+    client: Any, embedded: Target, processes: Processes, version_counter: Scenario
+) -> None:
+    requests = matrix_rows(embedded, processes, version_counter, duration_s=600.0, operations=None)
+
+    def working() -> int:
+        return sum(client.run(lambda dask_worker: dask_worker.state.executing_count).values())
+
+    def leave(_label: str, _share: float) -> None:
+        if working():
+            raise RacebenchError("it is enough")
+
+    with pytest.raises(RacebenchError, match="it is enough"):
+        list(rows.results(client, requests[:1], PLACE, leave))
+    wait_for(lambda: not working(), "the machine goes on")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scheduler", "local"], "--scheduler local: strategies that are measured at the same time on one machine"),
+        (["--scheduler", "tcp://127.0.0.1:1", "--dsn", "host=x"], "--scheduler measures each strategy on an embedded"),
+        (["--scheduler", "tcp://127.0.0.1:1", "--history"], "--history keeps histories of runs on this machine"),
+    ],
+)
+def test_what_machines_cannot_measure_of_a_matrix_is_refused_in_one_line(
+    options: list[str], message: str, racebench: Callable[..., Any]
+) -> None:
+    assert_one_line(racebench("matrix", *options), 2, message)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from racebench.cli.base_command import Command
 from racebench.cli.help_page import Example
 
 if TYPE_CHECKING:
-    from racebench.cli.option_groups import LoadOptions, OutputOptions, SubjectOptions, TargetOptions
+    from racebench.cli.option_groups import LoadOptions, MachineOptions, OutputOptions, SubjectOptions, TargetOptions
 
 
 _EXAMPLES = (
@@ -30,14 +30,18 @@ _EXAMPLES = (
 @click.command(cls=Command, examples=_EXAMPLES)
 @options.subject(consumers="all", calls=None)
 @options.load()
+@options.machines()
 @options.target(keep=True, pooler=True, standby=True)
 @options.output(history="no histories", markdown=True, live=options.LIVE_RUNS)
-def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, output: OutputOptions) -> int:
+def matrix(
+    subject: SubjectOptions, load: LoadOptions, machines: MachineOptions, target: TargetOptions, output: OutputOptions
+) -> int:
     """Run every strategy with every consumer, and print a matrix.
 
     Each pair has a run of its own. Every strategy also runs without a consumer,
-    so that the matrix shows the throughput that a consumer costs. SCENARIO is
-    as for `racebench run`.
+    so that the matrix shows the throughput that a consumer costs. The
+    machines of a Dask scheduler can share the strategies; each of them measures
+    on an embedded server of its own. SCENARIO is as for `racebench run`.
     """
     from racebench.cli.early import begun
 
@@ -47,13 +51,16 @@ def matrix(subject: SubjectOptions, load: LoadOptions, target: TargetOptions, ou
         from racebench.cli import measuring, requests
         from racebench.cli.console import console
         from racebench.cli.files import check_optional_file, check_reports
+        from racebench.cli.machines import rows_on
         from racebench.cli.option_groups import GateOptions
         from racebench.load.campaign import Pairing
         from racebench.reports import formats
         from racebench.reports.terminal import matrix_table
 
         subject = replace(subject, consumers=subject.consumers or ("all",))
+        scheduler = rows_on(machines, target, output)
         request = requests.measurement(subject, load, target, output, GateOptions(), pairing=Pairing.EACH_ALONE)
+        request = replace(request, rows_on=scheduler)
         check_optional_file("--markdown", output.markdown)
         check_reports(output)
 

