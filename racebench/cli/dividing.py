@@ -30,14 +30,17 @@ def division_of(
     A setting is for the explorations that can be divided. `embedded`: they run on an embedded server.
     """
     given = machines.scheduler is not None and _is_on_the_command_line("scheduler")
-    if options.jobs == 1 and not given:
+    jobs = options.jobs
+    if jobs == 1 and not given:
         return Division()
-    parsed = Division.parse(options.jobs, machines.scheduler)
+    if jobs == 1 and not _is_on_the_command_line("jobs"):  # the setting of one process is for searches on this machine
+        jobs = None
+    parsed = Division.parse(jobs, machines.scheduler)
     undivided = next(filter(None, (division.why_not(one, embedded=embedded) for one in explorations)), "")
     if undivided and given:
         raise UsageProblem(f"--scheduler: {undivided}; leave out --scheduler")
-    if undivided and options.jobs is not None and _is_on_the_command_line("jobs"):
-        raise UsageProblem(f"--jobs {options.jobs}: {undivided}; leave out --jobs")
+    if undivided and jobs is not None and _is_on_the_command_line("jobs"):
+        raise UsageProblem(f"--jobs {jobs}: {undivided}; leave out --jobs")
     return parsed
 
 

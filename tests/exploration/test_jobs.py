@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import Command, Start, assert_one_line
+from executor_tasks import use_cache
 from racebench.core.errors import RacebenchError
 from racebench.core.target import Target
 from racebench.core.verdict import Verdict
+from racebench.executors import Channel, Worker
 from racebench.executors.new_programs import NewPrograms
 from racebench.executors.processes import Processes
 from racebench.exploration.explorer import explore
@@ -27,6 +31,13 @@ from racebench.workloads import catalog
 from waiting import LIMIT_S, finish, wait_for
 
 PLACE = Place(version=18, connections=10, superuser=False, give_up_s=LIMIT_S)
+
+
+class ProcessesHere(Processes):
+    """Processes that use the tests' cache. A test that starts no server may have started what they are forked from."""
+
+    def start(self, function: Callable[[Any, Channel], None], task: object) -> Worker:
+        return super().start(partial(use_cache, os.environ["RACEBENCH_CACHE_DIR"], function), task)
 
 
 def made(count: int, processes: Processes) -> Jobs:
@@ -52,7 +63,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def processes(cache_folder: Path) -> Iterator[Processes]:
     """Processes that have imported what a job needs."""
     assert cache_folder.is_absolute()
-    with Processes(starter=NewPrograms("forkserver", preload=["racebench.exploration.jobs.job"])) as pool:
+    with ProcessesHere(starter=NewPrograms("forkserver", preload=["racebench.exploration.jobs.job"])) as pool:
         yield pool
 
 
