@@ -11,3 +11,5 @@ MOST_CUT = 3
 #: The most processes among which a search is divided, and the most of them on one machine.
 MOST_JOBS = 256
 MOST_LOCAL_JOBS = 32
+#: The most machines that `--scheduler local` starts.
+MOST_LOCAL_MACHINES = 32

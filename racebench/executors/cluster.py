@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from racebench.core.defaults import MOST_LOCAL_MACHINES
 from racebench.core.errors import DiskFull, RacebenchError, UsageProblem
 from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
@@ -53,9 +54,18 @@ class Machines:
     workers_per_machine: int | None = None
 
     def needed(self, workers: int) -> int:
-        """The most machines of use for so many workers; of `local`, no more than CPUs unless they are asked for."""
+        """The most machines of use for so many workers; of `local`, no more than CPUs unless they are asked for.
+
+        Raises UsageProblem if that are too many for this computer.
+        """
         if self.workers_per_machine is not None:
-            return math.ceil(workers / self.workers_per_machine)
+            count = math.ceil(workers / self.workers_per_machine)
+            if self.scheduler.is_local and count > MOST_LOCAL_MACHINES:
+                raise UsageProblem(
+                    f"--workers-per-machine {self.workers_per_machine} are {count} machines on this computer, and "
+                    f"{MOST_LOCAL_MACHINES} are the most; give {math.ceil(workers / MOST_LOCAL_MACHINES)} or more"
+                )
+            return count
         return min(workers, os.cpu_count() or 1) if self.scheduler.is_local else workers
 
 

@@ -181,6 +181,10 @@ def test_a_machine_whose_server_has_other_settings_is_refused_before_the_search(
         (("-s", "naive", "--scheduler", "local", "--jobs", "1"), "--jobs 1 is this process alone"),
         (("-s", "naive", "--jobs", "100"), "--jobs 100 is more than 32 processes of this machine"),
         (
+            ("-s", "naive", "--jobs", "33", "--scheduler", "local"),
+            "--jobs 33 is more than 32 processes of this machine",
+        ),
+        (
             ("-s", "naive", "--scheduler", "here"),
             "or local, not 'here'; `dask scheduler` prints",
         ),

@@ -242,6 +242,10 @@ def test_what_machines_cannot_measure_of_a_matrix_is_refused_in_one_line(
         (["--scheduler", "tcp://127.0.0.1:1"], "--scheduler tcp://127.0.0.1:1 needs --dsn"),
         (["--scheduler", "here"], "--scheduler is tcp://HOST:PORT, tls://HOST:PORT or local, not 'here'"),
         (["--workers-per-machine", "2"], "--workers-per-machine needs --scheduler"),
+        (
+            ["-w", "100", "--workers-per-machine", "2", "--scheduler", "local"],
+            "--workers-per-machine 2 are 50 machines on this computer, and 32 are the most; give 4 or more",
+        ),
         (["--scheduler", "local", "--fault", "cut:2%"], "--fault injects on this machine"),
         (["--scheduler", "local", "--exec", "true", "--setup", "SELECT 1"], "--scheduler runs SQL; --exec runs on"),
     ],

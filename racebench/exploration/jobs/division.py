@@ -35,19 +35,22 @@ class Division:
         """Raises UsageProblem for a number of processes or an address that cannot be."""
         if jobs is not None and not 1 <= jobs <= MOST_JOBS:
             raise UsageProblem(f"--jobs is a number from 1 to {MOST_JOBS}, not {jobs}")
-        if scheduler is None:
-            if jobs is not None and jobs > MOST_LOCAL_JOBS:
-                raise UsageProblem(
-                    f"--jobs {jobs} is more than {MOST_LOCAL_JOBS} processes of this machine; use --scheduler for more"
-                )
-            return cls(jobs=jobs)
-        from racebench.executors import connecting  # most searches have no machines
+        machines: Scheduler | None = None
+        if scheduler is not None:
+            from racebench.executors import connecting  # most searches have no machines
 
-        connecting.check_installed()
-        parsed = connecting.Scheduler.parse(scheduler)
-        if jobs == 1:
-            raise UsageProblem("--jobs 1 is this process alone; with --scheduler give 2 or more, or leave out --jobs")
-        return cls(jobs=jobs, scheduler=parsed)
+            connecting.check_installed()
+            machines = connecting.Scheduler.parse(scheduler)
+            if jobs == 1:
+                raise UsageProblem(
+                    "--jobs 1 is this process alone; with --scheduler give 2 or more, or leave out --jobs"
+                )
+        if jobs is not None and jobs > MOST_LOCAL_JOBS and (machines is None or machines.is_local):
+            raise UsageProblem(
+                f"--jobs {jobs} is more than {MOST_LOCAL_JOBS} processes of this machine; use the --scheduler of other "
+                "machines for more"
+            )
+        return cls(jobs=jobs, scheduler=machines)
 
     @property
     def possible(self) -> bool:

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 
 from racebench.core.cores import usable_cores
-from racebench.core.defaults import MOST_JOBS
+from racebench.core.defaults import MOST_JOBS, MOST_LOCAL_JOBS
 from racebench.core.errors import UsageProblem
 from racebench.executors import connecting
 from racebench.executors.cluster import Cluster
@@ -29,7 +29,7 @@ def opened(scheduler: Scheduler, *, jobs: int | None, version: int) -> Iterator[
     `jobs`: how many there are to be, None for one on each machine beside this process; of `local` machines there are
     then so many that each job has a core. `version`: of the embedded servers. Raises RacebenchError in one line.
     """
-    wanted = max(1, usable_cores() - 1) if jobs is None else jobs - 1
+    wanted = max(1, min(usable_cores(), MOST_LOCAL_JOBS) - 1) if jobs is None else jobs - 1
     with connecting.connected(scheduler, machines=wanted) as client:
         addresses = connecting.machines_of(client)
         if jobs is not None and len(addresses) < wanted:
