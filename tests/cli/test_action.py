@@ -262,7 +262,7 @@ def test_a_result_without_a_verdict_is_not_to_be_uploaded(
     folder.mkdir()
     (folder / "python3").write_text(
         f"""#!/bin/bash
-if [ "$1" = - ]; then exec {sys.executable} "$@"; fi
+if [ "$2" = - ]; then exec {sys.executable} "$@"; fi
 for argument in "$@"; do
   case "$argument" in
     --json=*) echo '{json.dumps(document)}' >"${{argument#--json=}}" ;;
@@ -273,6 +273,9 @@ exit 5
 """
     )
     (folder / "python3").chmod(0o755)
+    (workspace / "json.py").write_text(
+        "raise ImportError('a module of the application with the name of one of Python')"
+    )
     job = carry_out(workspace, {"install": "none", "command": "run"}, folder)
     assert (job.code, job.outputs["exit-code"], job.outputs["verdict"]) == (5, "5", worst)
     assert (job.outputs["sarif"] != "") == uploaded
