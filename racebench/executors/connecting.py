@@ -139,7 +139,7 @@ def _innermost(problem: BaseException) -> str:
     """What the first of a chain of errors says: Dask's own say which object failed."""
     while problem.__cause__ is not None:
         problem = problem.__cause__
-    return str(problem)
+    return str(problem) or type(problem).__name__
 
 
 async def _try_to_connect(address: str) -> None:

@@ -23,6 +23,8 @@ from racebench.core.temporary import parent_of_sockets, temporary_folder
 _CLOSE_SECONDS = 5.0
 _PRELOAD = ("racebench.executors.own_session", "distributed", "racebench.executors.agent")
 _METHOD = "distributed.worker.multiprocessing-method"
+#: Where the scheduler, which runs in this process, makes a folder that it does not delete.
+_TEMPORARY = "temporary-directory"
 #: Of what a killed machine has shared, Python would say that it is removed.
 _UNSAID = "ignore:resource_tracker:UserWarning"
 
@@ -35,7 +37,7 @@ def started(machines: int) -> Iterator[Any]:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     with (
         temporary_folder("machines", parent=parent_of_sockets(), in_use=True) as folder,
-        dask.config.set({_METHOD: method}),
+        dask.config.set({_METHOD: method, _TEMPORARY: str(folder)}),
     ):
         with shielded(), exported({"TMPDIR": str(folder), "PYTHONWARNINGS": _UNSAID}):
             cluster = _start(machines, str(folder), forked=method == "forkserver")

@@ -47,8 +47,17 @@ def test_a_scheduler_that_is_not_there_is_named_in_one_line(monkeypatch: pytest.
     assert "\n" not in str(raised.value)
 
 
+def test_an_error_without_a_text_is_named_by_its_kind() -> None:
+    problem = OSError("connecting failed")
+    problem.__cause__ = TimeoutError()
+    assert connecting._innermost(problem) == "TimeoutError"
+    problem.__cause__ = TimeoutError("2 s are over")
+    assert connecting._innermost(problem) == "2 s are over"
+
+
 @pytest.mark.skipif(os.environ.get("TEST_CLUSTER") != "required", reason="it starts Dask twice")
-def test_the_machines_of_a_second_scheduler_use_its_folder() -> None:
+def test_the_machines_of_a_second_scheduler_use_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folders = []
     for _ in range(2):
         with connected(Scheduler.parse("local")) as client:
@@ -56,6 +65,9 @@ def test_the_machines_of_a_second_scheduler_use_its_folder() -> None:
             assert Path(folder).is_dir()
             folders.append(folder)
     assert len(set(folders)) == 2
+    left = [entry.name for entry in tmp_path.iterdir()]
+    # Neither the machines nor the scheduler in this process leave a folder; Python's own is there until it exits.
+    assert [name for name in left if not name.startswith("pymp-")] == []
 
 
 def test_without_the_extra_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
