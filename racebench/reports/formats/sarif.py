@@ -69,9 +69,9 @@ def _category(suites: Sequence[Suite]) -> str:
     ]
     words = [_UNPLAIN.sub("-", part).strip("-") for part in dict.fromkeys(parts)]
     whole = "/".join(["racebench", *filter(None, words)])
-    if len(whole) <= _LONGEST_CATEGORY:
+    if len(whole) <= _LONGEST_CATEGORY and words == [*dict.fromkeys(parts)]:
         return whole
-    return f"{whole[:_LONGEST_CATEGORY]}-{_digest(parts)[:8]}"
+    return f"{whole[:_LONGEST_CATEGORY]}-{_digest(parts)[:8]}"  # other names may have the same plain words
 
 
 def _driver() -> dict[str, Any]:
