@@ -38,7 +38,7 @@ def after_runs(
 
     `pooler`: the mode of the one that workers passed. An application's sessions behind one cannot be explored.
     """
-    steps = [_page(files, saved)]
+    steps = _page(files, saved)
     broken = [run for run in document.runs if run.verdict is Verdict.INVALID]
     if proof:
         of = (broken or document.runs)[0]
@@ -59,7 +59,7 @@ def after_explorations(
     scenario: Scenario, explorations: Sequence[Exploration], files: ResultFiles, saved: Path | None
 ) -> list[str]:
     """The steps after explore."""
-    steps = [_page(files, saved)]
+    steps = _page(files, saved)
     replay = next(
         (one.witness.command for one in explorations if one.witness is not None and one.witness.command), None
     )
@@ -76,14 +76,16 @@ def after_explorations(
     return steps + _show(scenario, next((name for name in better if name is not None and name not in broken), None))
 
 
-def _page(files: ResultFiles, saved: Path | None) -> str:
-    """The command that makes a page of what was kept, or how to keep it."""
+def _page(files: ResultFiles, saved: Path | None) -> list[str]:
+    """The command that makes a page of what was kept, or how to keep it; nothing if it could not be written."""
     kept = saved
     if kept is None and files.json_path is not None and not files.json_alone:
         kept = Path(files.json_path)
+    if kept is None and files.stem is not None:
+        return []
     if kept is None:
-        return "page: nothing was kept; leave out --no-save, then: racebench report results/….json --html race.html"
-    return f"page: {_command('report', str(kept), '--html', 'race.html')}"
+        return ["page: nothing was kept; leave out --no-save, then: racebench report results/….json --html race.html"]
+    return [f"page: {_command('report', str(kept), '--html', 'race.html')}"]
 
 
 def _words(scenario: Scenario) -> tuple[str, ...] | None:

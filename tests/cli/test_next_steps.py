@@ -34,9 +34,10 @@ def after_runs(
     files: ResultFiles = KEPT,
     compare: bool = False,
     pooler: Pooling | None = None,
+    written: bool = True,
 ) -> list[str]:
     document = Document(environment={}, created="", runs=runs, comparison=compared(runs) if compare else None)
-    saved = None if files.folder is None else SAVED
+    saved = None if files.folder is None or not written else SAVED
     return next_steps.after_runs(scenario, document, files, saved, proof=not compare, pooler=pooler)
 
 
@@ -113,6 +114,13 @@ def test_where_nothing_is_kept_the_first_line_says_how_to_keep_it() -> None:
     beside = replace(NOTHING, json_path="kept/run.json")
     assert after_runs(catalog.find_scenario(None), run_of("naive"), files=beside)[0] == (
         "page: racebench report kept/run.json --html race.html"
+    )
+
+
+def test_where_the_results_cannot_be_written_no_line_says_to_leave_out_an_option_that_was_not_given() -> None:
+    assert (
+        after_runs(catalog.find_scenario(None), run_of("naive"), written=False)[0]
+        == "proof: racebench explore -s naive"
     )
 
 
