@@ -187,7 +187,7 @@ def test_inputs_are_arguments_and_never_a_part_of_a_script(workspace: Path, reco
     inputs = {
         "install": "none",
         "command": "run",
-        "scenario": hostile,
+        "scenario": f"{hostile}\n",
         "call": f"orders:create\r\n\n  \n{hostile}",
         "invariant": TWINS,
         "threshold": "p99_ms < 20\n--threshold=x",
@@ -212,6 +212,16 @@ def test_inputs_are_arguments_and_never_a_part_of_a_script(workspace: Path, reco
         "exit-code": "0",
         "results": str(folder),
     }
+
+
+def test_the_report_folder_is_the_one_that_was_named(
+    workspace: Path, recorder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLDPWD", "/")
+    monkeypatch.setenv("CDPATH", "/")
+    for name in ("-", "tmp", "--help", "a=b"):
+        job = carry_out(workspace, {"install": "none", "report-folder": name}, recorder)
+        assert (job.code, job.outputs["results"]) == (0, str(workspace / name))
 
 
 @pytest.mark.parametrize(
