@@ -31,7 +31,7 @@ from racebench.core.target import Pooling, Target
 from racebench.core.temporary import parent_of_sockets, temporary_folder
 from racebench.postgres.connection import connect
 from racebench.postgres.embedded.programs import give_to_server_user, is_root, run_program, start_program
-from racebench.postgres.embedded.watcher import watched
+from racebench.postgres.embedded.watcher import watcher
 
 _PORT = "5432"
 _START_SECONDS = 30.0
@@ -175,10 +175,11 @@ class Pooler:
         self._configuration.seek(0)
         with contextlib.ExitStack() as stack, shielded():
             self._said = stack.enter_context(contextlib.closing(tempfile.TemporaryFile()))  # noqa: SIM115
+            watch = stack.enter_context(watcher("KILL"))
             self._process = start_program(
                 [str(self._program), "/dev/stdin"], cwd=Path("/"), stdin=self._configuration, output=self._said
             )
-            stack.enter_context(watched(self._process.pid, "KILL"))
+            watch(self._process.pid)
             self._running = stack.pop_all()
         deadline = time.monotonic() + _START_SECONDS
         while not _listens(self._sockets):

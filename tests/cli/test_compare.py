@@ -620,7 +620,7 @@ def test_the_same_seed_runs_the_strategies_in_the_same_order(racebench: Command,
 def test_interrupted_half_way_the_finished_rounds_are_shown_and_saved(
     start: Start, racebench: Command, twins: Path, tmp_path: Path
 ) -> None:
-    command = ["compare", str(twins), "-w", "2", "--rounds", "500", "-d", "0.05", "--save-baseline", "main"]
+    command = ["compare", str(twins), "-w", "2", "--rounds", "500", "-d", "0.2", "--save-baseline", "main"]
     process = start(*command, "--threshold", "duplicates == 0", "--json", "c.json")
 
     def rounds() -> int:

@@ -34,7 +34,8 @@ def poolers_of(pid: int) -> list[int]:
     found = []
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         with contextlib.suppress(OSError):
-            if Path(f"/proc/{child}/comm").read_text().strip() == "pgbouncer":
+            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"/pgbouncer") and b"--version" not in words:
                 found.append(int(child))
     return found
 
@@ -127,6 +128,15 @@ def test_a_pooler_that_is_lost_is_no_fault_of_the_strategy(hammer: Run) -> None:
     assert all(is_fault(sqlstate) for sqlstate in result.errors)
 
 
+def _sockets(pid: int) -> int:
+    """How many sockets a process has: a pooler listens on one, and has one more for each client and session."""
+    count = 0
+    for opened in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            count += str(opened.readlink()).startswith("socket:")
+    return count
+
+
 @needs_pgbouncer
 @pytest.mark.server
 def test_the_pooler_of_a_killed_command_ends(start: Start) -> None:
@@ -134,6 +144,7 @@ def test_the_pooler_of_a_killed_command_ends(start: Start) -> None:
     wait_for(lambda: process.poll() is not None or poolers_of(process.pid), "no pooler was started")
     assert process.poll() is None, process.communicate()
     (pid,) = poolers_of(process.pid)
+    wait_for(lambda: process.poll() is not None or _sockets(pid) > 1, "nobody connected to it")
     environment = Path(f"/proc/{pid}/environ").read_bytes()
     assert {word.split(b"=")[0] for word in environment.split(b"\0") if word} <= {b"PATH", b"LC_ALL", b"TZ"}
     process.send_signal(signal.SIGKILL)

@@ -239,7 +239,7 @@ def test_a_server_whose_command_and_watcher_were_killed_is_stopped_by_the_next(c
     process = start("run", "-s", "sequence", "-w", "2", "-d", "60", "--hold", "5", "--no-save")
     wait_for(lambda: (slot() / "socket" / ".s.PGSQL.5432").exists() or process.poll() is not None, "no server")
     server = _server_of(slot() / "data")
-    watchers = [pid for pid in _pids() if _is_watcher(pid) and str(server) in _words(pid)]
+    watchers = [pid for pid in _pids() if _is_watcher(pid) and _parent(pid) == process.pid]
     assert len(watchers) == 1
     process.send_signal(signal.SIGSTOP)  # so that it does not replace or miss anything while it is killed
     os.kill(watchers[0], signal.SIGKILL)
@@ -249,6 +249,13 @@ def test_a_server_whose_command_and_watcher_were_killed_is_stopped_by_the_next(c
     with EmbeddedServer(connections=8) as target, connect(target) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
         assert not _words(server)
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _pids() -> list[int]:

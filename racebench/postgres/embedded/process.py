@@ -21,7 +21,7 @@ from racebench.core.plain_text import one_line
 from racebench.core.signals import shielded
 from racebench.postgres.embedded import template
 from racebench.postgres.embedded.programs import start_program
-from racebench.postgres.embedded.watcher import watched
+from racebench.postgres.embedded.watcher import watcher
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
@@ -51,10 +51,11 @@ class ServerProcess:
         self._said = stack.enter_context(contextlib.closing(tempfile.TemporaryFile()))  # noqa: SIM115
         errors, stdin = (subprocess.STDOUT, subprocess.DEVNULL) if packed is None else (self._said, packed)
         with log.open("wb") as output, shielded():
-            self._process = start_program(list(command), cwd=data, output=output, errors=errors, stdin=stdin)
             # A backend that an exploration has stopped (SIGSTOP) does not end by itself: after 5 s the server ends it
             # by force. A background job of a shell ignores SIGQUIT, and so does the server until it has got that far.
-            stack.enter_context(watched(self._process.pid, "QUIT"))
+            watch = stack.enter_context(watcher("QUIT"))
+            self._process = start_program(list(command), cwd=data, output=output, errors=errors, stdin=stdin)
+            watch(self._process.pid)
 
     @property
     def pid(self) -> int:

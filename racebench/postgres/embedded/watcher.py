@@ -1,7 +1,7 @@
 """Ends a program that racebench has started if the command ends without a word: by a shell that waits on a pipe.
 
-Nothing in the program itself is relied on. The shell runs as the program's user: if the program's number is another
-process's by now, that one is not reached.
+Nothing in the program itself is relied on. The shell is there before the program, and is told its number as soon as it
+has one. It runs as the program's user: if the number is another process's by now, that one is not reached.
 """
 
 from __future__ import annotations
@@ -10,36 +10,55 @@ import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from racebench.postgres.embedded.programs import start_program
 
-#: Reads a word, which means that the program was stopped; at the end of the pipe without one it sends the signal.
+#: Reads the program's number, and then a word, which means that the program was stopped; at the end of the pipe without
+#: that word it sends the signal.
 _WATCHER = """
+read -r number || exit
 read -r word && exit
 for attempt in 1 2 3 4 5 6 7 8 9 10; do
-    kill -{signal} "$1" 2>/dev/null || exit
+    kill -{signal} "$number" 2>/dev/null || exit
     sleep 0.2
 done
 """
 
 
+class Watcher(Protocol):
+    """Tells the shell which program it watches."""
+
+    def __call__(self, pid: int, /) -> None: ...
+
+
 @contextlib.contextmanager
-def watched(pid: int, signal_name: str) -> Iterator[None]:
+def watcher(signal_name: str) -> Iterator[Watcher]:
     """Have a program ended by a signal ("QUIT", "KILL"), sent until it has ended, if the command does not get to it.
 
-    At the end of the block the program must have been stopped.
+    The program is to be started in the block, and its number told at once. At the end of the block it must have been
+    stopped.
     """
-    watcher = start_program(
-        ["/bin/sh", "-c", _WATCHER.format(signal=signal_name), "sh", str(pid)],
+    shell = start_program(
+        ["/bin/sh", "-c", _WATCHER.format(signal=signal_name)],
         cwd=Path("/"),
         stdin=subprocess.PIPE,
         output=subprocess.DEVNULL,
     )
+    assert shell.stdin is not None
+    pipe = shell.stdin
+
+    def watch(pid: int) -> None:
+        with contextlib.suppress(OSError):  # somebody has ended the shell
+            pipe.write(b"%d\n" % pid)
+            pipe.flush()
+
     try:
-        yield
+        yield watch
     finally:
-        assert watcher.stdin is not None
         with contextlib.suppress(OSError):
-            watcher.stdin.write(b"stopped\n")
-            watcher.stdin.close()
-        watcher.wait()
+            pipe.write(b"stopped\n")
+            pipe.flush()
+        with contextlib.suppress(OSError):
+            pipe.close()
+        shell.wait()
