@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -164,9 +165,17 @@ def test_jobs_that_nobody_asked_for_start_late_on_idle_cores_and_once(
     with Jobs.usual(PLACE) as jobs:
         monkeypatch.setattr(jobs, "_make", lambda: contextlib.nullcontext(processes))
         assert jobs.count == 8
-        for idle, lasted_s, due in ((8, 2.9, False), (1, 60.0, False), (3, 3.0, True)):
-            monkeypatch.setattr(pool, "idle_cores", lambda idle=idle: idle)
+        for looked_s, idle, lasted_s, due in (
+            (0.5, 8, 3.0, False),
+            (1.0, 8, 1.9, False),
+            (1.0, 8, 2.9, False),
+            (1.0, 0, 60.0, False),
+            (1.0, 2, 3.0, True),
+        ):
+            looks = SimpleNamespace(lasted_s=looked_s, count=lambda idle=idle: idle)
+            monkeypatch.setattr(pool, "IdleCores", lambda looks=looks: looks)
             assert jobs.are_due(lasted_s) is due
+            jobs.are_due(0.0)  # another search
         assert jobs.begin() == ""
         assert [job.name for job in jobs.jobs] == ["job 2", "job 3"]
         assert not jobs.are_due(60.0)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-from racebench.core.cores import idle_cores, usable_cores
+from racebench.core.cores import IdleCores, usable_cores
 from racebench.core.defaults import MOST_LOCAL_JOBS
 from racebench.core.errors import RacebenchError
 from racebench.core.signals import shielded
@@ -29,6 +29,8 @@ _END_S = 10.0
 #: How long a search lasts before others take part of which nobody has said how many, in seconds. By then it has lasted
 #: several times as long as a job takes to start.
 _LASTS_S = 3.0
+#: How long the cores are looked at before that: while the search is at work, so that what is idle is idle beside it.
+_LOOKS_S = 1.0
 
 
 class Job:
@@ -87,6 +89,8 @@ class Jobs:
     ) -> None:
         self.count, self.place, self._unasked = count, place, unasked
         self._tried = False
+        self._most = count
+        self._idle: IdleCores | None = None
         self._make = executor or _processes
         self._executor: Executor | None = None
         self._stack = contextlib.ExitStack()
@@ -115,15 +119,22 @@ class Jobs:
         """Whether they are to be started now, for a search that has lasted so long."""
         if self._tried or not self._unasked:
             return not self._tried
-        return lasted_s >= _LASTS_S and idle_cores() >= 2
+        if lasted_s < _LASTS_S - _LOOKS_S:
+            self._idle = None
+            return False
+        if self._idle is None:
+            self._idle = IdleCores()
+        if lasted_s < _LASTS_S or self._idle.lasted_s < _LOOKS_S:
+            return False
+        self.count = min(self._most, 1 + self._idle.count())
+        self._idle = None
+        return self.count > 1
 
     def begin(self) -> str:
         """Start the jobs, and do not wait for them; return why that is not possible, or ""."""
         from racebench.exploration.jobs.job import work
 
         self._tried = True
-        if self._unasked:
-            self.count = min(self.count, idle_cores())
         try:
             self._executor = self._stack.enter_context(self._make())
             for number in range(2, self.count + 1):
