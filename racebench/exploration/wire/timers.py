@@ -149,10 +149,16 @@ def _timeout_s(process: int, call: _Timeout, arguments: list[int]) -> float | No
 
 
 def _time_at(process: int, address: int) -> tuple[int, int]:
-    """The two numbers at an address of a process: struct timespec, or struct timeval."""
+    """The two numbers at an address of a process: struct timespec, or struct timeval.
+
+    Raises OSError if it has ended, or has become another program meanwhile.
+    """
     memory = os.open(f"/proc/{process}/mem", os.O_RDONLY)
     try:
-        seconds, part = _TIME.unpack(os.pread(memory, _TIME.size, address))
+        read = os.pread(memory, _TIME.size, address)
     finally:
         os.close(memory)
+    if len(read) < _TIME.size:  # none of a process that has ended since it was opened
+        raise ProcessLookupError(f"process {process} has no memory any more")
+    seconds, part = _TIME.unpack(read)
     return seconds, part

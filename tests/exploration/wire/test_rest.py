@@ -269,6 +269,23 @@ def test_a_thread_that_ends_between_two_questions_is_no_error(started: Start, mo
     assert processes.awake == ""
 
 
+def test_a_process_that_ends_while_its_timer_is_read_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        address = int(Path(f"/proc/{process.pid}/maps").read_text().partition("-")[0], 16)
+        really_open = os.open
+
+        def open_and_end(path: str, flags: int) -> int:
+            opened = really_open(path, flags)
+            process.kill()
+            process.wait()
+            return opened
+
+        assert timers._time_at(process.pid, address)
+        monkeypatch.setattr(os, "open", open_and_end)
+        with pytest.raises(ProcessLookupError):
+            timers._time_at(process.pid, address)
+
+
 def test_births_are_found_also_where_the_kernel_does_not_count_them(
     started: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
