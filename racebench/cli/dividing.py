@@ -54,7 +54,7 @@ def local(division: Division, *, needed: bool) -> Iterator[Executor | None]:
     """Processes of this machine where jobs can run; None if there are machines, or if they are not needed.
 
     It is to be entered while the command has one thread and no connection: jobs are forks of a fork that is made here.
-    Jobs that nobody has asked for are new programs, so that a search that ends before they start costs no fork.
+    Without --jobs, jobs are new programs, so that a search that ends before they start costs no fork.
     """
     if not needed or division.jobs is None or division.scheduler is not None:
         yield None

@@ -1,4 +1,4 @@
-"""Whether an exploration can be divided among jobs, which have servers and processes of their own; and among which."""
+"""Decides whether an exploration is divided among jobs, and where they run; opens them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Division:
     """Among how many processes a search is divided, and where they run.
 
-    `jobs`: this process and others; None if nobody has said how many: as many as cores are idle, or one on each machine
-    beside this one. `scheduler`: the machines'; None for processes of this machine.
+    `jobs`: the number of processes, this one included; None if it was not given: as many as cores are idle, or one on
+    each machine beside this one. `scheduler`: the machines'; None for processes of this machine.
     """
 
     jobs: int | None = 1

@@ -1,8 +1,8 @@
 """Starts the jobs of a command while it searches, and ends them.
 
 A job costs nothing before it is needed: its process is started when a search has lasted for a while, imports what it
-needs, and then asks whether it is still wanted; only then it starts a server. Jobs that nobody has asked for start
-later, and only on cores that are idle.
+needs, and reports that; it starts a server only if the explorer still needs it. Without --jobs, jobs start later, and
+only on cores that are idle.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from racebench.exploration.tree import Part
 Making = Callable[[], contextlib.AbstractContextManager[Executor]]
 #: How long the jobs have to stop their servers at the end, in seconds, before they are killed.
 _END_S = 10.0
-#: How long a search lasts before others take part of which nobody has said how many, in seconds. By then it has lasted
-#: several times as long as a job takes to start.
+#: Without --jobs: how long a search lasts before it is divided, in seconds. By then it has lasted several times as long
+#: as a job takes to start.
 _LASTS_S = 3.0
 #: How long the cores are looked at before that: while the search is at work, so that what is idle is idle beside it.
 _LOOKS_S = 1.0
@@ -75,8 +75,8 @@ class Job:
 class Jobs:
     """The jobs of one command, at most `count` with its own process, which is one too; a context manager.
 
-    `executor`: makes the place where the others run; None for processes of this machine. `unasked`: nobody has said how
-    many; then they start later, and no more than there are idle cores.
+    `executor`: makes the place where the others run; None for processes of this machine. `automatic`: the number was
+    not given; then jobs start later, and no more than there are idle cores.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class Jobs:
         place: Place,
         *,
         executor: Callable[[], contextlib.AbstractContextManager[Executor]] | None = None,
-        unasked: bool = False,
+        automatic: bool = False,
     ) -> None:
-        self.count, self.place, self._unasked = count, place, unasked
+        self.count, self.place, self._automatic = count, place, automatic
         self._tried = False
         self._most = count
         self._idle: IdleCores | None = None
@@ -99,8 +99,8 @@ class Jobs:
 
     @classmethod
     def usual(cls, place: Place) -> Jobs:
-        """Where nobody has said how many: one for each core that this process may use."""
-        return cls(min(usable_cores(), MOST_LOCAL_JOBS), place, unasked=True)
+        """Those of a search without --jobs: at most one for each core that this process may use."""
+        return cls(min(usable_cores(), MOST_LOCAL_JOBS), place, automatic=True)
 
     def __enter__(self) -> Jobs:
         return self
@@ -117,7 +117,7 @@ class Jobs:
 
     def are_due(self, lasted_s: float) -> bool:
         """Whether they are to be started now, for a search that has lasted so long."""
-        if self._tried or not self._unasked:
+        if self._tried or not self._automatic:
             return not self._tried
         if lasted_s < _LASTS_S - _LOOKS_S:
             self._idle = None

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 from racebench.postgres.embedded.programs import start_program
 
@@ -26,18 +25,12 @@ done
 """
 
 
-class Watcher(Protocol):
-    """Tells the shell which program it watches."""
-
-    def __call__(self, pid: int, /) -> None: ...
-
-
 @contextlib.contextmanager
-def watcher(signal_name: str) -> Iterator[Watcher]:
+def watcher(signal_name: str) -> Iterator[Callable[[int], None]]:
     """Have a program ended by a signal ("QUIT", "KILL"), sent until it has ended, if the command does not get to it.
 
-    The program is to be started in the block, and its number told at once. At the end of the block it must have been
-    stopped.
+    The block is given a function, to call with the program's number as soon as it has started the program. At its end
+    the program must have been stopped.
     """
     shell = start_program(
         ["/bin/sh", "-c", _WATCHER.format(signal=signal_name)],
@@ -58,7 +51,6 @@ def watcher(signal_name: str) -> Iterator[Watcher]:
     finally:
         with contextlib.suppress(OSError):
             pipe.write(b"stopped\n")
-            pipe.flush()
         with contextlib.suppress(OSError):
             pipe.close()
         shell.wait()
