@@ -201,9 +201,17 @@ def test_a_busy_loop_is_named_and_not_awaited_any_more(started: Start, program: 
 
 
 def test_a_thread_that_was_busy_for_long_is_awaited_again_when_it_has_slept(started: Start) -> None:
-    program = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass\ninput()\nwhile True: pass"
+    program = """
+import sys, threading
+goes_on = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.readline(), goes_on.set())).start()
+while not goes_on.is_set(): pass
+sys.stdin.readline()
+while True: pass
+"""
     process, processes = started(sys.executable, "-c", program, limit_s=0.2)
     _until(lambda: processes.asleep() and processes.restless)
+    _go_on(process)
     _until(lambda: processes.asleep() and not processes.restless)
     _go_on(process)
     _until(lambda: not processes.asleep())
