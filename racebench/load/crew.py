@@ -33,7 +33,7 @@ from racebench.load.pacing import Go
 from racebench.load.progress import begun, fraction
 from racebench.load.stalls import Stalls
 from racebench.load.standing import standing_at
-from racebench.load.waits import Question, explained
+from racebench.load.waits import Question, endless, explained, quiet_before_endless
 from racebench.load.worker import Ready, WorkerReport, WorkerTask, work
 from racebench.postgres import cpu_time
 from racebench.postgres.connection import connect
@@ -92,11 +92,13 @@ class Crew:
     _running: set[Worker] = field(default_factory=set, init=False)
     _measured: bool = field(default=False, init=False)
     _next_look_s: float = field(default=0.0, init=False)
+    _quiet_s: float | None = field(init=False)
     _injectors: Injectors = field(init=False)
     _idle: IdleTransaction = field(init=False)
 
     def __post_init__(self) -> None:
         known = self.assignment
+        self._quiet_s = quiet_before_endless(known.target, known.strategy, known.load)
         self._injectors = Injectors(
             executor=self.executor,
             target=known.target,
@@ -354,6 +356,12 @@ class Crew:
         if stalls.may_give_up(now):
             self.gave_up = True
             self._say(f"{GAVE_UP}: {stalled} (--give-up-after); what was in flight is UNKNOWN")
+        elif self._quiet_s is not None and stalls.may_ask(now) and endless(self._question, self.executor):
+            self.gave_up = True
+            self._say(
+                f"{GAVE_UP}: {stalled}, and none can: all wait for a lock that an idle session of the server keeps, "
+                "and no client behind the pooler has that session; what was in flight is UNKNOWN"
+            )
 
     def look_at_surroundings(self) -> None:
         """Give up if an instance of the service, or the pooler, has ended: no operation reaches the server any more."""
@@ -372,9 +380,13 @@ class Crew:
 
     def _waits(self) -> str:
         """What the workers' sessions wait for."""
+        return explained(self._question, self.executor) + self._standing()
+
+    @property
+    def _question(self) -> Question:
         known = self.assignment
-        question = Question(target=known.target, application_name=application_name(known.schema, known.role))
-        return explained(question, self.executor) + self._standing()
+        name = application_name(known.schema, known.role)
+        return Question(target=known.target, application_name=name, quiet_s=self._quiet_s or 0.0)
 
     def _standing(self) -> str:
         """Where calls of Python stand that last long, as the end of a sentence."""

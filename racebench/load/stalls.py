@@ -23,11 +23,13 @@ class Stalls:
         self._give_up_s = max(patience.give_up_s, 2 * longest_s + gap_s)
         self._progress: object = None
         self._since_s, self._said = now_s, False
+        self._asked_s = 0.0
 
     def look(self, progress: object, now_s: float) -> None:
         """Take note of the progress at a time: of any value that changes with it."""
         if progress != self._progress:
             self._progress, self._since_s, self._said = progress, now_s, False
+            self._asked_s = 0.0
 
     def stalled_s(self, now_s: float) -> float:
         """How long there has been no progress."""
@@ -38,6 +40,13 @@ class Stalls:
         if self._said or self.stalled_s(now_s) < min(self._say_s, self._give_up_s):
             return False
         self._said = True
+        return True
+
+    def may_ask(self, now_s: float) -> bool:
+        """Whether it is time to ask if the run can go on at all: when a line is due, and every few seconds after."""
+        if self.stalled_s(now_s) < self._say_s or now_s < self._asked_s + _SAY_SECONDS:
+            return False
+        self._asked_s = now_s
         return True
 
     def may_give_up(self, now_s: float) -> bool:

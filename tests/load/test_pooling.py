@@ -19,6 +19,8 @@ from racebench.core.model import Protocol
 from racebench.core.results import RunResult
 from racebench.core.target import Pooling, Target
 from racebench.core.verdict import Verdict
+from racebench.load import stalls
+from racebench.load import waits as waiting
 from racebench.postgres import pgbouncer as program
 from racebench.workloads import catalog
 from waiting import finish, wait_for
@@ -86,19 +88,25 @@ def test_each_mode_breaks_what_it_is_known_to_break(
 
 
 @needs_pgbouncer
-def test_a_session_lock_lets_two_number_at_once_and_its_idle_holder_is_named(hammer: Run) -> None:
+def test_a_session_lock_lets_two_number_at_once_and_its_idle_holder_is_named_at_once(
+    hammer: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run does not wait for --give-up-after, which is 300 s."""
+
     def caught(result: RunResult) -> bool:
         return shows("duplicates")(result) and any("held by" in note for note in result.notes)
 
+    monkeypatch.setattr(stalls, "_SAY_SECONDS", 1.0)
+    monkeypatch.setattr(waiting, "_QUIET_SECONDS", 0.5)
     result = hammer(
-        "session-advisory", "", pooler=Pooling.TRANSACTION, operations=400, protocol=Protocol.SIMPLE, give_up_s=2.0,
-        until=caught,
-    )  # fmt: skip
+        "session-advisory", "", pooler=Pooling.TRANSACTION, operations=400, protocol=Protocol.SIMPLE, until=caught
+    )
     assert result.verdict is Verdict.INVALID
     (waits,) = [note for note in result.notes if "held by" in note]
     assert "wait for Lock/advisory in 'SELECT pg_advisory_lock(" in waits
     assert " worker', idle)" in waits
-    assert any(note.startswith("gave up: no operation has ended for") for note in result.notes)
+    (given_up,) = [note for note in result.notes if note.startswith("gave up: no operation has ended for")]
+    assert "none can: all wait for a lock that an idle session of the server keeps" in given_up
 
 
 @needs_pgbouncer
