@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 
@@ -26,9 +26,9 @@ from racebench.history.clocks import MachineClock
 from racebench.load import call_worker, overdue
 from racebench.load.assignment import Assignment
 from racebench.load.consumer import ConsumerReport, ConsumerTask, Drain, Polling, consume
-from racebench.load.detector import Detector
 from racebench.load.faults.injectors import Injectors
 from racebench.load.idle_transaction import IdleTransaction
+from racebench.load.observation import Observation
 from racebench.load.pacing import Go
 from racebench.load.progress import begun, fraction
 from racebench.load.stalls import Stalls
@@ -40,9 +40,6 @@ from racebench.postgres.connection import connect
 from racebench.postgres.restarts import has_ended
 from racebench.postgres.schemas import application_name
 from racebench.postgres.standby import Replay, ended_or, mark
-
-if TYPE_CHECKING:
-    from racebench.load.meter import Meter
 
 READY_SECONDS = 60.0
 TICK_SECONDS = 0.1
@@ -67,14 +64,13 @@ class Crew:
     `retried` and `messages` are by SQLSTATE, `reports` by consumer: of those that read to the end. `gave_up`: there was
     no progress, and the run was ended. `hung`: operations did not come to an end, and their workers were killed. `used`
     and `connections` are those of the workers' reports: of any, and of all. `resting`: the pids of all sessions that
-    wait for the next run. `lost`: the workers that were on lost machines. `detector`: looks for the first duplicate
-    while they work; `meter`: tells what they do, None to look at nothing.
+    wait for the next run. `lost`: the workers that were on lost machines. `observation`: reads what they
+    record while they work.
     """
 
     assignment: Assignment
     executor: Executor
-    detector: Detector
-    meter: Meter | None = None
+    observation: Observation
     retried: dict[str, int] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -170,20 +166,15 @@ class Crew:
         stalls = Stalls(load, self.assignment.patience, time.monotonic())
         canceled = False
         watched = set(self._running)
-        self.detector.begin(start, offset)
-        meter = self.meter
-        if meter is not None:
-            meter.begin(start, start + warmup)
+        self.observation.begin(start, start + warmup, offset)
         said_s = 0.0
         while waiting := self._running & self._workers.keys():
-            pause_s = min(self.detector.pause_s, self._idle.pause_s, TICK_SECONDS if meter is None else meter.pause_s)
-            for process, message in self.executor.messages(watched, min(TICK_SECONDS, pause_s)):
+            pause_s = min(TICK_SECONDS, self.observation.pause_s, self._idle.pause_s)
+            for process, message in self.executor.messages(watched, pause_s):
                 watched.discard(process)
                 self._ended(process, message)
             self._note(self._idle.look())
-            self.detector.look()
-            if meter is not None:
-                meter.look()
+            self.observation.look()
             if (now_s := time.monotonic()) >= said_s:
                 said_s = now_s + TICK_SECONDS
                 progress(fraction(load, self.assignment.files, start, stop))
@@ -195,9 +186,8 @@ class Crew:
             elif late.may_cancel() and not canceled and (left := waiting & self._running):
                 canceled = True
                 self._cancel(len(left))
-        self.detector.end()
-        if meter is not None and not self.gave_up:
-            meter.end()
+        if not self.gave_up:
+            self.observation.finish()
         self._note(self._idle.end())
         self._injectors.finish()
         return start + offset
@@ -257,7 +247,7 @@ class Crew:
     def end(self) -> None:
         """Give the processes back; those still running (an error, Ctrl-C) are killed."""
         with shielded():
-            self.detector.end()
+            self.observation.stop()
             self._idle.end()
             for process in self._running:
                 process.kill()

@@ -1,4 +1,4 @@
-"""Finds the first duplicate of a run while the run goes on: follows what the workers record, and asks the table.
+"""Finds the first duplicate of a run while the run goes on: observes what the workers record, and asks the table.
 
 Operations that say the same version are a suspicion (analysis.streaming). The table is asked for the suspected numbers
 over the command's own session; only its answer makes a duplicate known. A run whose operations say no version, or
@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-import numpy as np
+import numpy.typing as npt
 import psycopg
 
 from racebench.analysis.streaming.confirmation import KnownDuplicate
 from racebench.analysis.streaming.duplicates import SuspectedDuplicates
 from racebench.core.errors import DatabaseProblem
 from racebench.core.model import NumberedRows
-from racebench.history.records import OPERATION
 from racebench.history.table import ask_repeated
-from racebench.history.tail import Tail
 from racebench.postgres.control import Control
+
+Array = npt.NDArray[Any]
 
 #: A tenant and a version.
 Number = tuple[int, int]
@@ -73,70 +72,51 @@ class Table:
 
 
 class Detector:
-    """Looks for the first duplicate of one run; `known` is that, None while there is none.
+    """An Observer that looks for the first duplicate of one run; `known` is that, None while there is none.
 
-    `paths`: the files of the sessions' operations; none to look for nothing. `table`: what is asked for suspected
-    numbers. Call `look` when `pause_s` is over, between `begin` and `end`.
+    `table`: what is asked for suspected numbers. `suspected`: that of the observation.
     """
 
-    def __init__(self, paths: Iterable[Path] = (), table: Asked | None = None) -> None:
+    looks_at_end = False
+    needs_suspects = True
+
+    def __init__(self, table: Asked, suspected: SuspectedDuplicates) -> None:
         self.known: KnownDuplicate | None = None
-        self._table = table
-        self._tails = [Tail(path) for path in paths]
-        self._suspected = SuspectedDuplicates()
+        self._table, self._suspected = table, suspected
         self._waiting: dict[Number, None] = {}
         self._questions = 0
-        self._start_ns = self._next_ns = self._used_ns = self._offset_ns = 0
+        self._start_ns = self._used_ns = self._offset_ns = 0
 
-    def begin(self, start_ns: int, offset_ns: int = 0) -> None:
-        """The sessions begin at this time of `perf_counter_ns`; the records' clock is `offset_ns` ahead of that."""
-        self._offset_ns = offset_ns
-        self._start_ns, self._next_ns = start_ns, start_ns + _FIRST_PAUSE_NS
+    def begin(self, start_ns: int, _measured_ns: int, offset_ns: int) -> int:
+        self._start_ns, self._offset_ns = start_ns, offset_ns
+        return start_ns + _FIRST_PAUSE_NS
 
-    @property
-    def pause_s(self) -> float:
-        """How long until the next look, in seconds; infinite if there is none."""
-        return max(0.0, (self._next_ns - time.perf_counter_ns()) / 1e9) if self._tails else float("inf")
-
-    def look(self) -> None:
-        """Take what has ended, and ask for what is suspected; nothing before a look is due."""
-        if self.pause_s > 0:
-            return
-        cpu_ns = time.process_time_ns()
-        self._take()
-        if self._waiting:
-            self._ask()
-        silent = self._suspected.acknowledged >= _SILENT and not self._suspected.numbered
-        if self.known is not None or self._questions >= _QUESTIONS or silent:
-            self.end()
-        now_ns = time.perf_counter_ns()
-        pause_ns = min(max((now_ns - self._start_ns) // _PART, _FIRST_PAUSE_NS), _LONGEST_PAUSE_NS)
-        self._used_ns += time.process_time_ns() - cpu_ns
-        self._next_ns = max(now_ns + pause_ns, self._start_ns + _REST * (self._used_ns - _FREE_NS))
-
-    def end(self) -> None:
-        """Look no more."""
-        self._tails.clear()
-
-    def _take(self) -> None:
-        """Take the operations that have ended since the last look."""
-        ended = b"".join([tail.read() for tail in self._tails])
-        if not ended:
-            return
-        suspects = self._suspected.take(np.frombuffer(ended, OPERATION))
+    def take(self, _records: Array, suspects: Array) -> None:
         for tenant, version in zip(suspects["tenant"].tolist(), suspects["version"].tolist(), strict=True):
             if len(self._waiting) == _NUMBERS:
                 break
             self._waiting[tenant, version] = None
 
-    def _ask(self) -> None:
-        """Ask the table for the suspected numbers; what it does not answer is asked again at the next look."""
+    def look(self) -> None:
+        """Ask for what is suspected; what the table does not answer is asked again at the next look."""
+        if not self._waiting:
+            return
         self._questions += 1
         with contextlib.suppress(DatabaseProblem, psycopg.Error):
-            assert self._table is not None  # there are files
             found = self._table.repeated([*self._waiting])
             known_ns = time.perf_counter_ns()
             first = next((number for number in self._waiting if number in found), None)
             if first is not None:
                 self.known = KnownDuplicate(tenant=first[0], version=first[1], known_ns=known_ns + self._offset_ns)
             self._waiting.clear()
+
+    def next_ns(self, now_ns: int, cost_ns: int) -> int | None:
+        silent = self._suspected.acknowledged >= _SILENT and not self._suspected.numbered
+        if self.known is not None or self._questions >= _QUESTIONS or silent:
+            return None
+        pause_ns = min(max((now_ns - self._start_ns) // _PART, _FIRST_PAUSE_NS), _LONGEST_PAUSE_NS)
+        self._used_ns += cost_ns
+        return max(now_ns + pause_ns, self._start_ns + _REST * (self._used_ns - _FREE_NS))
+
+    def finish(self) -> None:
+        """Do nothing: the checkers count at the end."""

@@ -148,7 +148,7 @@ class LoadDriver:
                     schema=schema if self.keep else None,
                     usage=crew.usage,
                     unfinished=crew.gave_up,
-                    known=crew.detector.known,
+                    known=run.known,
                     sightings={name: report.sightings for name, report in crew.reports.items()},
                 )
                 if crew.injected:

@@ -1,4 +1,4 @@
-"""What a run does while it goes on, for a live view: follows what the workers record, and counts duplicates.
+"""What a run does while it goes on, for a live view: its pace from what the workers record, and its duplicates.
 
 An operation records the version that its script *says* it used, so the count is of what operations say. It is told
 only as far as the table confirms it: of the numbers that are new since the last question, the server is asked for a
@@ -14,18 +14,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 
 from racebench.analysis.streaming.duplicates import SuspectedDuplicates
 from racebench.analysis.streaming.pace import Figures, RecentPace
 from racebench.core.errors import DatabaseProblem
 from racebench.history.records import OPERATION
-from racebench.history.tail import Tail
 from racebench.load.detector import Asked, Number
+
+Array = npt.NDArray[Any]
 
 #: The shortest pause between two looks: four a second.
 PAUSE_NS = 250_000_000
@@ -40,64 +42,52 @@ Tell = Callable[[Figures], None]
 
 
 class Meter:
-    """Looks at one run between `begin` and `end`, when `pause_s` is over, and calls `tell` with the figures.
+    """An Observer that calls `tell` with the figures of one run after each of its looks.
 
-    `paths`: the files of the sessions' operations; none to look at nothing. `table`: what is asked for suspected
-    numbers; None where operations say none.
+    `table`: what is asked for suspected numbers; None where operations say none. `suspected`: that of the observation.
     """
 
-    def __init__(
-        self, paths: Iterable[Path] = (), table: Asked | None = None, tell: Tell = lambda _figures: None
-    ) -> None:
-        self._table, self._tell = table, tell
-        self._tails = [Tail(path) for path in paths]
-        self._suspected = SuspectedDuplicates()
+    looks_at_end = True
+
+    def __init__(self, table: Asked | None, suspected: SuspectedDuplicates, tell: Tell) -> None:
+        self._table, self._suspected, self._tell = table, suspected, tell
         self._pace = RecentPace(0, 0)
-        self._next_ns = self._next_question_ns = 0
+        self._records: list[Array] = []
+        self._next_question_ns = 0
         #: Suspected numbers of which a sample is to be asked, and how many duplicates were told.
         self._numbers: list[Number] = []
         self._confirmed = 0
         #: How long the last questions took. The shortest is what one costs; on a full machine others waited for a CPU.
         self._asked_ns: deque[int] = deque(maxlen=_ASKED)
 
-    def begin(self, start_ns: int, measured_ns: int) -> None:
-        """The sessions begin at `start_ns` of `perf_counter_ns`, and what is measured at `measured_ns`."""
-        self._pace = RecentPace(start_ns, measured_ns)
-        self._next_ns = start_ns + PAUSE_NS
-
     @property
-    def pause_s(self) -> float:
-        """How long until the next look, in seconds; infinite if there is none."""
-        return max(0.0, (self._next_ns - time.perf_counter_ns()) / 1e9) if self._tails else float("inf")
+    def needs_suspects(self) -> bool:
+        return self._table is not None
 
-    def look(self) -> None:
-        """Take what has ended, and tell; nothing before a look is due."""
-        if self.pause_s > 0:
-            return
-        cpu_ns = time.process_time_ns()
-        self._look()
-        cost_ns = time.process_time_ns() - cpu_ns
-        self._next_ns = time.perf_counter_ns() + max(PAUSE_NS, _REST * cost_ns)
+    def begin(self, start_ns: int, measured_ns: int, _offset_ns: int) -> int:
+        self._pace = RecentPace(start_ns, measured_ns)
+        return start_ns + PAUSE_NS
 
-    def end(self) -> None:
-        """Take and tell what the last looks have not seen, once the sessions have ended. Look no more."""
-        if self._tails:
-            self._next_question_ns = 0
-            self._look()
-        self._tails.clear()
-
-    def _look(self) -> None:
-        ended = b"".join([tail.read() for tail in self._tails])
-        records = np.frombuffer(ended, OPERATION)
-        self._pace.take(records, time.perf_counter_ns())
-        if self._table is not None and len(records):
-            again = self._suspected.take(records)
-            sample = again[_evenly(len(again))]
+    def take(self, records: Array, suspects: Array) -> None:
+        self._records.append(records)
+        if self._table is not None and len(suspects):
+            sample = suspects[_evenly(len(suspects))]
             numbers = [*self._numbers, *zip(sample["tenant"].tolist(), sample["version"].tolist(), strict=True)]
             self._numbers = [numbers[place] for place in _evenly(len(numbers))]
+
+    def look(self) -> None:
+        records, self._records = self._records, []
+        self._pace.take(np.concatenate(records) if records else np.empty(0, OPERATION), time.perf_counter_ns())
         if self._table is not None and self._numbers and time.perf_counter_ns() >= self._next_question_ns:
             self._ask(self._table)
         self._tell(self._pace.figures(self._duplicates))
+
+    def next_ns(self, now_ns: int, cost_ns: int) -> int | None:
+        return now_ns + max(PAUSE_NS, _REST * cost_ns)
+
+    def finish(self) -> None:
+        self._next_question_ns = 0
+        self.look()
 
     @property
     def _duplicates(self) -> int | None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 import psycopg
 
+from racebench.analysis.streaming.confirmation import KnownDuplicate
+from racebench.analysis.streaming.duplicates import SuspectedDuplicates
 from racebench.core.errors import DatabaseProblem, RacebenchError, ScenarioProblem, UsageProblem
 from racebench.core.model import Outcome, Scenario
 from racebench.core.plain_text import one_line
@@ -30,6 +32,7 @@ from racebench.load.assignment import Assignment
 from racebench.load.crew import Crew, Progress
 from racebench.load.detector import Detector, Table
 from racebench.load.lost_machines import add_begun
+from racebench.load.observation import Observation, Observer
 from racebench.postgres.client_sessions import ClientSessions
 from racebench.postgres.connection import connect
 from racebench.postgres.control import Control
@@ -74,15 +77,24 @@ class Run:
         self._executor, self._scratch, self._control = executor, scratch, control
         table = _table(scenario, assignment, control)
         files = [*map(assignment.files.operations, assignment.sessions)]
+        suspected = SuspectedDuplicates()
+        observers: list[Observer] = []
         # Operations that say no number that can be looked up have no duplicate that could be known.
-        detector = Detector() if table is None else Detector(files, table)
-        self.crew = Crew(assignment, executor, detector)
+        self._detector = None if table is None else Detector(table, suspected)
+        if self._detector is not None:
+            observers.append(self._detector)
         if tell is not None:
             from racebench.load.meter import Meter  # few runs are looked at
 
-            self.crew.meter = Meter(files, table, tell)
+            observers.append(Meter(table, suspected, tell))
+        self.crew = Crew(assignment, executor, Observation(files, observers, suspected))
         self.restarted = self.loses_commits = False
         self._server: frozenset[str] = frozenset()
+
+    @property
+    def known(self) -> KnownDuplicate | None:
+        """The first duplicate, if it was known while the run went on."""
+        return None if self._detector is None else self._detector.known
 
     def history(self, progress: Progress) -> History:
         """Run to the end and return what happened."""

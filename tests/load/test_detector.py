@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from racebench.analysis.streaming.duplicates import SuspectedDuplicates
 from racebench.core.model import Consumer, Load, NumberedRows, Outcome, Scenario
 from racebench.core.results import RunResult
 from racebench.core.target import Target
@@ -19,6 +20,7 @@ from racebench.executors.processes import Processes
 from racebench.history.records import NO_VERSION
 from racebench.load.detector import Detector, Table
 from racebench.load.driver import LoadDriver
+from racebench.load.observation import Observation
 from racebench.postgres.connection import connect
 from racebench.postgres.control import Control
 from racebench.postgres.schemas import new_name
@@ -35,35 +37,44 @@ def sessions(tmp_path: Path) -> Iterator[Sessions]:
         yield Sessions(tmp_path, stack)
 
 
-def look(detector: Detector) -> Number | None:
-    """Look at once; the number that is known."""
-    detector.begin(0)
-    detector.look()
-    return None if detector.known is None else (detector.known.tenant, detector.known.version)
+class Looked:
+    """A detector that looks whenever the test says so."""
+
+    def __init__(self, sessions: Sessions, table: Answers) -> None:
+        suspected = SuspectedDuplicates()
+        self.detector = Detector(table, suspected)
+        self.observation = Observation(sessions.paths(), [self.detector], suspected)
+
+    def look(self) -> Number | None:
+        """Look at once; the number that is known."""
+        self.observation.begin(0)
+        self.observation.look()
+        known = self.detector.known
+        return None if known is None else (known.tenant, known.version)
 
 
 def test_two_sessions_that_say_one_number_are_a_suspicion_that_the_table_confirms(sessions: Sessions) -> None:
     table = Answers({(1, 7)})
-    detector = Detector(sessions.paths(), table)
+    looked = Looked(sessions, table)
     sessions.record(1, 7)
-    assert look(detector) is None
+    assert looked.look() is None
     assert table.asked == []
     sessions.record(2, 7)
-    assert look(detector) == (1, 7)
+    assert looked.look() == (1, 7)
     assert table.asked == [[(1, 7)]]
-    assert detector.pause_s == float("inf")
+    assert looked.observation.pause_s == float("inf")
 
 
 def test_of_several_the_one_that_was_there_first_is_known(sessions: Sessions) -> None:
-    detector = Detector(sessions.paths(), Answers({(1, 8), (1, 9)}))
+    looked = Looked(sessions, Answers({(1, 8), (1, 9)}))
     for session, version in ((2, 7), (1, 7), (2, 9), (2, 8), (1, 9), (1, 8)):
         sessions.record(session, version)
-    assert look(detector) == (1, 9)
+    assert looked.look() == (1, 9)
 
 
 def test_what_did_not_commit_for_certain_is_no_suspicion_nor_another_tenants_number(sessions: Sessions) -> None:
     table = Answers({(1, 7), (2, 7)})
-    detector = Detector(sessions.paths(), table)
+    looked = Looked(sessions, table)
     sessions.record(1, 7, Outcome.FAIL)
     sessions.record(1, 7, Outcome.FAIL, sqlstate="23505")
     sessions.record(2, 7, Outcome.UNKNOWN, sqlstate="08006")
@@ -71,36 +82,36 @@ def test_what_did_not_commit_for_certain_is_no_suspicion_nor_another_tenants_num
     sessions.record(4, 7, tenant=2)
     sessions.record(1, NO_VERSION)
     sessions.record(2, NO_VERSION)
-    assert look(detector) is None
+    assert looked.look() is None
     assert table.asked == []
 
 
 def test_a_script_that_says_what_it_does_not_store_is_asked_about_a_few_times_only(sessions: Sessions) -> None:
     table = Answers()
-    detector = Detector(sessions.paths(), table)
+    looked = Looked(sessions, table)
     for _ in range(50):
         sessions.record(1, 7)
-        assert look(detector) is None
+        assert looked.look() is None
     assert 1 <= len(table.asked) <= 8
-    assert detector.pause_s == float("inf")
+    assert looked.observation.pause_s == float("inf")
 
 
 def test_sessions_that_say_no_number_are_not_followed_for_long(sessions: Sessions) -> None:
-    detector = Detector(sessions.paths(), Answers())
+    looked = Looked(sessions, Answers())
     for _ in range(1000):
         sessions.record(1, NO_VERSION)
-    assert look(detector) is None
-    assert detector.pause_s == float("inf")
+    assert looked.look() is None
+    assert looked.observation.pause_s == float("inf")
 
 
 def test_a_question_without_an_answer_is_asked_again(sessions: Sessions) -> None:
     table = Answers({(1, 7)}, silent=True)
-    detector = Detector(sessions.paths(), table)
+    looked = Looked(sessions, table)
     sessions.record(1, 7)
     sessions.record(2, 7)
-    assert look(detector) is None
+    assert looked.look() is None
     table.silent = False
-    assert look(detector) == (1, 7)
+    assert looked.look() == (1, 7)
 
 
 # The table of a real server

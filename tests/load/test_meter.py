@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from racebench.analysis.streaming.duplicates import SuspectedDuplicates
 from racebench.analysis.streaming.pace import Figures
 from racebench.core.model import Load, Outcome, Scenario
 from racebench.core.results import RunResult
 from racebench.core.target import Target
 from racebench.executors.processes import Processes
 from racebench.history.records import NO_VERSION
-from racebench.load import meter
+from racebench.load import meter, observation
 from racebench.load.driver import LoadDriver
 from racebench.load.meter import Meter
+from racebench.load.observation import Observation
 from racebench.workloads import scripts
 from recorded_sessions import Answers, Sessions
 from waiting import repeat
@@ -26,7 +28,7 @@ SECOND = 1_000_000_000
 
 
 class Clock:
-    """The clocks of the meter, moved by the test; a look costs `cost_ns` of CPU time, and a question `asked_ns`."""
+    """The clocks of the meter, moved by the test; reading costs `cost_ns` of CPU time, and a look as much."""
 
     def __init__(self) -> None:
         self.now_ns, self.cpu_ns, self.cost_ns = SECOND, 0, 0
@@ -42,7 +44,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(meter, "time", clock)
+    for module in (meter, observation):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -58,12 +61,13 @@ class Looked:
     def __init__(self, sessions: Sessions, clock: Clock, table: Answers | None) -> None:
         self.told: list[Figures] = []
         self.clock = clock
-        self.meter = Meter(sessions.paths(), table, self.told.append)
-        self.meter.begin(clock.now_ns, clock.now_ns)
+        suspected = SuspectedDuplicates()
+        self.observation = Observation(sessions.paths(), [Meter(table, suspected, self.told.append)], suspected)
+        self.observation.begin(clock.now_ns)
 
     def look(self) -> Figures:
         self.clock.now_ns += meter.PAUSE_NS
-        self.meter.look()
+        self.observation.look()
         return self.told[-1]
 
 
@@ -141,7 +145,7 @@ def test_the_pace_is_that_of_the_last_second_and_so_far_that_of_what_is_measured
     sessions: Sessions, clock: Clock
 ) -> None:
     looked = Looked(sessions, clock, None)
-    looked.meter.begin(clock.now_ns, clock.now_ns + SECOND // 3)
+    looked.observation.begin(clock.now_ns, clock.now_ns + SECOND // 3)
     sessions.clock = 0  # records have the clock of another machine
     for expected in (None, None, 400.0):
         for _ in range(100):
@@ -163,13 +167,12 @@ def test_looks_take_a_hundredth_of_the_time_and_are_no_more_than_four_a_second(
 ) -> None:
     looked = Looked(sessions, clock, None)
     looked.look()
-    looked.meter.look()
+    looked.observation.look()
     assert len(looked.told) == 1
-    assert looked.meter.pause_s == 0.25
-    clock.cost_ns = 10_000_000
+    assert looked.observation.pause_s == 0.25
+    clock.cost_ns = 5_000_000
     looked.look()
-    assert looked.meter.pause_s == 1.0
-    assert Meter().pause_s == float("inf")
+    assert looked.observation.pause_s == 1.0
 
 
 # Whole runs
