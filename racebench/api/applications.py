@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from racebench.core.errors import UsageProblem
+from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import HttpRequest, Program, Service
 from racebench.workloads import applications
 
@@ -77,10 +77,11 @@ def naming_parameters() -> Iterator[None]:
     """Have a message name parameters, where the command line has options."""
     try:
         yield
-    except UsageProblem as problem:
+    except (UsageProblem, DatabaseProblem) as problem:
         from racebench.reports.library_words import in_library_words
 
-        raise UsageProblem(in_library_words(str(problem))) from None
+        problem.args = (in_library_words(str(problem)),)
+        raise
 
 
 def served(serve: str | Service | None) -> Service | None:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from racebench.api import places
+from racebench.api.applications import naming_parameters
 from racebench.api.limits import above_0, from_0, sessions_of
 from racebench.api.options import LoadOptions, OracleName, PoolerName, Search, SqlOrCallable, Subject
 from racebench.api.results import Comparison, Exploration, Hammering, Replay
@@ -330,6 +331,7 @@ class Bench:
         self._leave()
         with (
             naming_lost_connections(target),
+            naming_parameters(),
             places.executor(machines, target, workers=workers) as (reached, executor),
             campaign.opened(
                 request, reached, executor, schema=schema, in_place=in_place, patience=self._patience

@@ -142,14 +142,10 @@ def check(strategy: Strategy, consumers: Sequence[Consumer], target: Target, kno
     `known`: what was asked of the server for any scenario.
     """
     from racebench.postgres import environment
-    from racebench.postgres.requirements import for_consumer, for_pooler, for_strategy
+    from racebench.postgres.requirements import lacking
     from racebench.reports.library_words import in_library_words
 
     required = {name for consumer in consumers for name in consumer.requires}
     described = environment.describe(target, required) if required else known
-    on_standby = target.standby is not None
-    lacks = {strategy.name: for_strategy(strategy, described, target.label) or for_pooler(strategy, target.pooler)}
-    lacks |= {consumer.name: for_consumer(consumer, described, on_standby=on_standby) for consumer in consumers}
-    for name, lack in lacks.items():
-        if lack:
-            raise DatabaseProblem(f"'{name}' {in_library_words(lack)}")
+    for name, lack in lacking([strategy], consumers, described, target).items():
+        raise DatabaseProblem(f"'{name}' {in_library_words(lack)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from racebench.demo.selection import Tell
 from racebench.exploration import choices
 from racebench.exploration.request import ExplorationRequest
 from racebench.postgres import environment
+from racebench.postgres.requirements import lacking
 from racebench.reports.results.document import now, write_atomically
 from racebench.reports.terminal import tables
 from racebench.reports.terminal.tables import Column, Grid
@@ -272,14 +272,11 @@ def ready(demonstration: Demonstration, tell: Tell) -> Iterator[Ready]:
 
 
 def _check_versions(demonstration: Demonstration, target: Target) -> None:
-    digits = re.match(r"\d*", str(environment.describe(target)["server_version"]))
-    version = int(digits[0] or 0) if digits else 0
     strategies = [part.strategy for part in demonstration.parts]
     strategies += [demonstration.fix] if demonstration.fix is not None else []
     strategies += [demonstration.to_explore.strategy] if demonstration.to_explore is not None else []
-    for strategy in strategies:
-        if strategy.server > version:
-            raise DatabaseProblem(f"'{strategy.name}' needs PostgreSQL {strategy.server}, this is {version}")
+    for name, lack in lacking(strategies, (), environment.describe(target), target).items():
+        raise DatabaseProblem(f"'{name}' {lack}")
 
 
 def run(demonstration: Demonstration, console: Console, *, auto: bool) -> None:

@@ -42,7 +42,7 @@ from racebench.exploration.request import ExplorationRequest, judged, with_defau
 from racebench.exploration.result import Exploration, ExplorationProgress
 from racebench.postgres import environment
 from racebench.postgres.embedded import EmbeddedServer
-from racebench.postgres.requirements import for_consumer, for_strategy, refused
+from racebench.postgres.requirements import lacking, refused
 from racebench.postgres.schemas import new_name
 from racebench.reports import exploration_text, formats
 from racebench.reports.results.document import now
@@ -338,18 +338,22 @@ def _possible(
 ) -> Sequence[ExplorationRequest]:
     """The explorations that this server can run: one that it cannot run is an error if it was asked for by name."""
 
+    lack_of = lacking(
+        [exploration.strategy for exploration in explorations],
+        [exploration.consumer for exploration in explorations if exploration.consumer is not None],
+        record.environment,
+        replace(target, standby=None, pooler=None),  # a pooler is simulated
+    )
+
     def lacks(name: str, lack: str) -> bool:
         return refused(name, lack, record.request.named, record.left_out)
 
     possible = [
         exploration
         for exploration in explorations
-        if not lacks(exploration.strategy.name, for_strategy(exploration.strategy, record.environment, target.label))
+        if not lacks(exploration.strategy.name, lack_of.get(exploration.strategy.name, ""))
         and not lacks(exploration.strategy.name, simulated.refusal(exploration))
-        and not (
-            exploration.consumer
-            and lacks(exploration.consumer.name, for_consumer(exploration.consumer, record.environment))
-        )
+        and not (exploration.consumer and lacks(exploration.consumer.name, lack_of.get(exploration.consumer.name, "")))
     ]
     if not possible:
         raise UsageProblem(f"nothing can be explored here: {record.left_out[0]}")

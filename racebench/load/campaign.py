@@ -24,7 +24,7 @@ from racebench.load.driver import EXTRA_CONNECTIONS, LoadDriver
 from racebench.load.faults.injectors import processes
 from racebench.postgres import environment
 from racebench.postgres.control import Control
-from racebench.postgres.requirements import for_consumer, for_pooler, for_strategy, refused
+from racebench.postgres.requirements import lacking, refused
 from racebench.postgres.schemas import new_name
 from racebench.workloads import ad_hoc
 
@@ -221,13 +221,10 @@ def opened(
 def _cells(request: Request, described: Mapping[str, Any], target: Target) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
     """Each strategy with its consumers, and a line for everything that the server or the pairing rules out."""
     left_out: list[str] = []
-    on_standby = target.standby is not None
+    lack_of = lacking(request.strategies, request.consumers, described, target)
 
-    def lacks(name: str, lack: str) -> bool:
-        return refused(name, lack, request.named, left_out)
-
-    def usable(consumer: Consumer) -> bool:
-        return not lacks(consumer.name, for_consumer(consumer, described, on_standby=on_standby))
+    def lacks(name: str) -> bool:
+        return refused(name, lack_of.get(name, ""), request.named, left_out)
 
     def cell(strategy: Strategy, consumers: tuple[Consumer, ...]) -> Cell:
         label = strategy.name
@@ -236,10 +233,9 @@ def _cells(request: Request, described: Mapping[str, Any], target: Target) -> tu
         return Cell(strategy=strategy, consumers=consumers, load=request.load, label=label)
 
     cells: list[Cell] = []
-    consumers = [consumer for consumer in request.consumers if usable(consumer)]
+    consumers = [consumer for consumer in request.consumers if not lacks(consumer.name)]
     for strategy in request.strategies:
-        lack = for_strategy(strategy, described, target.label) or for_pooler(strategy, target.pooler)
-        if lacks(strategy.name, lack):
+        if lacks(strategy.name):
             continue
         fitting = tuple(consumer for consumer in consumers if consumer.fits(strategy))
         if request.pairing is Pairing.EACH_ALONE:

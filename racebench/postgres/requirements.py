@@ -1,4 +1,4 @@
-"""Checks what a strategy, a consumer or an exploration requires of the server.
+"""Checks what a strategy, a consumer or an exploration requires of the server, and of the pooler before it.
 
 What a strategy or consumer lacks is an error if it was asked for by name, else a note.
 """
@@ -6,7 +6,7 @@ What a strategy or consumer lacks is an error if it was asked for by name, else 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from racebench.core.errors import DatabaseProblem
@@ -15,10 +15,36 @@ from racebench.core.target import Pooling, Target
 from racebench.postgres.compiler.transactions import begins
 
 
-def for_strategy(strategy: Strategy, environment: Mapping[str, Any], label: str) -> str:
-    """A sentence about the version that a strategy needs, if the server with this label is older; else ""."""
+def lacking(
+    strategies: Iterable[Strategy], consumers: Iterable[Consumer], environment: Mapping[str, Any], target: Target
+) -> dict[str, str]:
+    """What strategies and consumers require and the target does not have: a sentence for each one's name.
+
+    A name that is missing lacks nothing. The environment must hold the settings that the consumers require
+    (environment.describe's `more`).
+    """
+    found = {strategy.name: _of_strategy(strategy, environment, target) for strategy in strategies}
+    found |= {consumer.name: _of_consumer(consumer, environment, target) for consumer in consumers}
+    return {name: lack for name, lack in found.items() if lack}
+
+
+def _of_strategy(strategy: Strategy, environment: Mapping[str, Any], target: Target) -> str:
     version = int(re.match(r"\d*", str(environment["server_version"])).group() or 0)  # type: ignore[union-attr]
-    return f"needs PostgreSQL {strategy.server}, {label} is {version}" if strategy.server > version else ""
+    if strategy.server > version:
+        return f"needs PostgreSQL {strategy.server}, {target.label} is {version}"
+    return for_pooler(strategy, target.pooler)
+
+
+def _of_consumer(consumer: Consumer, environment: Mapping[str, Any], target: Target) -> str:
+    if target.standby is not None and consumer.unfit_for_standby:
+        return consumer.unfit_for_standby
+    settings = environment["server_settings"]
+    for name, value in consumer.requires.items():
+        if settings.get(name) != value:
+            return (
+                f"needs {name} = {value}, the server has '{settings.get(name)}'; set it in postgresql.conf and restart"
+            )
+    return ""
 
 
 def refused_statement(strategy: Strategy, pooler: Pooling | None) -> Statement | None:
@@ -36,23 +62,6 @@ def for_pooler(strategy: Strategy, pooler: Pooling | None) -> str:
     if refused_statement(strategy, pooler) is None:
         return ""
     return "begins transactions, which statement pooling refuses; use --pooler transaction"
-
-
-def for_consumer(consumer: Consumer, environment: Mapping[str, Any], *, on_standby: bool = False) -> str:
-    """A sentence about the setting that a consumer needs, if the server has another; else "".
-
-    `on_standby`: it is to read on a standby, too. The environment must hold the settings that the consumer requires
-    (environment.describe's `more`).
-    """
-    if on_standby and consumer.unfit_for_standby:
-        return consumer.unfit_for_standby
-    settings = environment["server_settings"]
-    for name, value in consumer.requires.items():
-        if settings.get(name) != value:
-            return (
-                f"needs {name} = {value}, the server has '{settings.get(name)}'; set it in postgresql.conf and restart"
-            )
-    return ""
 
 
 def check_steps(target: Target) -> None:

@@ -38,6 +38,18 @@ def test_a_load_passes_the_pooler_by_a_protocol_that_it_can_share_sessions_by(be
     assert loaded.result.load.protocol is Protocol.SIMPLE
 
 
+@needs_pgbouncer
+@pytest.mark.server
+def test_what_a_pooler_refuses_is_said_of_one_strategy_and_of_several_with_the_parameter(cache_folder: Path) -> None:
+    assert cache_folder.is_absolute()
+    said = r"^'naive' begins transactions, which statement pooling refuses; use pooler transaction"
+    with racebench.Bench(pooler="statement") as bench:
+        with pytest.raises(racebench.RacebenchError, match=said):
+            bench.hammer("version-counter", strategy="naive", operations=8)
+        with pytest.raises(racebench.RacebenchError, match=said):
+            bench.compare("version-counter", strategies=["naive", "upsert"], operations=8, rounds=1)
+
+
 def test_an_exploration_simulates_the_pooler_and_so_does_the_replay(behind: racebench.Bench) -> None:
     found = behind.explore("version-counter", strategy="session-advisory", stop_at_first=True)
     assert found.verdict is racebench.Verdict.INVALID

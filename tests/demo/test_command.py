@@ -76,7 +76,7 @@ def test_on_the_users_server_too(racebench: Command, users_server: UsersServer) 
         (["-o", "demo.pdf"], 2, "'demo.pdf' does not say the format"),
         (["-o", "missing/demo.svg"], 2, "folder 'missing' does not exist"),
         (["--autoplay", "0"], 2, "--autoplay is a number above 0"),
-        (["uuidv7", "--server", "16"], 6, "'uuidv7' needs PostgreSQL 18, this is 16"),
+        (["uuidv7", "--server", "16"], 6, "'uuidv7' needs PostgreSQL 18, the embedded PostgreSQL 16 is 16"),
         (["--dsn", "postgresql://me:secret@127.0.0.1:1/x"], 6, "cannot connect to 127.0.0.1:1/x"),
     ],
 )
