@@ -228,9 +228,14 @@ def heading(replay: Replay) -> str:
     reads = f" (s{replay.sessions + 1} is consumer '{consumer}')" if consumer else ""
     calls = [f"{session} {call}" for session, call in replay.calls.items()]
     runs = f" ({', '.join(calls)})" if len({*replay.calls.values()}) > 1 else ""
+    ran = server_sessions(replay)
+    return f"{replay.schedule.strategy}{runs}{reads}: {wrong}{f' ({ran})' if ran else ''}"
+
+
+def server_sessions(replay: Replay) -> str:
+    """What "on 1" of a step means; "" if its sessions had no pooler."""
     pooled = any(step.backend is not None for step in replay.steps)
-    ran = " (on 1, on 2 …: the pooler's server sessions)" if pooled else ""
-    return f"{replay.schedule.strategy}{runs}{reads}: {wrong}{ran}"
+    return "on 1, on 2 …: the pooler's server sessions" if pooled else ""
 
 
 def remedy(replay: Replay) -> str:

@@ -432,6 +432,19 @@ def test_runs_and_explorations_mix_and_a_witness_is_stepped_through(tmp_path: Pa
     assert str(explored.witness.schedule) in text_of(naive)
 
 
+def test_a_step_behind_a_pooler_has_its_server_session_and_another_has_none(tmp_path: Path) -> None:
+    source = sources.read(REFERENCE / "explored.json")
+    assert isinstance(source.content, sources.Explorations)
+    (naive,) = [one for one in source.content.explorations if one.strategy == "naive"]
+    assert naive.witness is not None
+    steps = tuple(replace(step, backend=1 + at % 2) for at, step in enumerate(naive.witness.steps))
+    pooled = replace(naive, witness=replace(naive.witness, steps=steps))
+    for one, expected in ((naive, []), (pooled, [f"on {step.backend}" for step in steps])):
+        tree = check_structure(page.render([replace(source, content=replace(source.content, explorations=(one,)))]))
+        assert [text_of(each) for each in elements(tree, "span") if each.get("class") == "backend"] == expected
+        assert ("on 1, on 2 …: the pooler's server sessions." in text_of(tree)) == bool(expected)
+
+
 def test_an_exploration_says_first_what_was_tried_why_and_what_next_and_shows_the_values(tmp_path: Path) -> None:
     source = sources.read(REFERENCE / "explored.json")
     assert isinstance(source.content, sources.Explorations)

@@ -82,6 +82,7 @@ def _context(sources: Sequence[Source]) -> dict[str, Any]:
         "compared": comparison_table,
         "matrix_table": matrix_table,
         "remedy": exploration_text.remedy,
+        "server_sessions": exploration_text.server_sessions,
         "surprises": exploration_text.surprises,
         "counted": sentences.counted,
         "values": exploration_text.values,
