@@ -80,6 +80,10 @@ def _main(arguments: list[str]) -> int:
         raise
     except (ImportError, SystemError) as problem:  # a library cannot be mapped: few descriptors, or little memory
         return _say(f"racebench cannot be loaded: {_first_cause(problem)}; {_remedy(0)}", code=ExitCode.INTERNAL)
+    except streams.UnwritableError as problem:
+        streams.let_go_of_stdout()
+        where = f"cannot write {problem.filename}: {problem.strerror}"
+        return _say(f"{where}; free some space there, or redirect it to another file", code=ExitCode.INTERNAL)
     except OSError as problem:
         streams.let_go_of_stdout()
         path = f" {problem.filename}:" if problem.filename else ""

@@ -72,6 +72,10 @@ class ReaderGoneError(BrokenPipeError):
     """The reader of a pipe has gone away. It has no errno: for EPIPE click would exit with 1."""
 
 
+class UnwritableError(OSError):
+    """stdout or stderr, as `filename` says, cannot be written: what it leads to is full or has gone away."""
+
+
 @contextlib.contextmanager
 def reader_may_leave() -> Iterator[None]:
     """Print what the block prints; if the reader of stdout has gone away (`| head`), go on without it.
@@ -115,6 +119,8 @@ class GuardedStream(io.TextIOWrapper):
             super().write(guarded)
         except BrokenPipeError:
             self._lose_reader()
+        except OSError as problem:
+            raise self._unwritable(problem) from None
         return len(text)
 
     def write_command(self, line: str) -> None:
@@ -125,6 +131,8 @@ class GuardedStream(io.TextIOWrapper):
             super().write(f"{begin}{line}\n")
         except BrokenPipeError:
             self._lose_reader()
+        except OSError as problem:
+            raise self._unwritable(problem) from None
 
     def flush(self) -> None:
         """Write what waits; raises ReaderGoneError if it cannot be read any more."""
@@ -132,7 +140,12 @@ class GuardedStream(io.TextIOWrapper):
             super().flush()
         except BrokenPipeError:
             self._lose_reader()
+        except OSError as problem:
+            raise self._unwritable(problem) from None
 
     def _lose_reader(self) -> None:
         if self.needs_reader:
             raise ReaderGoneError from None
+
+    def _unwritable(self, problem: OSError) -> UnwritableError:
+        return UnwritableError(problem.errno, problem.strerror or str(problem), str(self.name).strip("<>"))

@@ -154,12 +154,14 @@ def test_an_export_on_a_full_disk_leaves_nothing(format_: str, tmp_path: Path, m
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
-@pytest.mark.parametrize("arguments", [("list",), ("report", str(REFERENCE / "run.json"), "--format", "json")])
+@pytest.mark.parametrize(
+    "arguments", [("list",), ("schema", "scenario"), ("report", str(REFERENCE / "run.json"), "--format", "json")]
+)
 def test_stdout_on_a_full_disk_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         done = subprocess.run([*RACEBENCH, *arguments], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("racebench: the machine failed: No space left on device; free some space")
+    assert done.stderr.startswith("racebench: cannot write stdout: No space left on device; free some space there")
     assert done.stderr.count("\n") == 1
 
 
