@@ -216,16 +216,17 @@ class Crew:
                     behind, deadline = set(), time.monotonic() + _DRAIN_SECONDS
                 if behind and replay is not None:
                     replay.say_once(self.assignment.patience.say)
+                    if replay.was_promoted and not waiting - behind:
+                        break
                 for process, message in self.executor.messages(waiting, _BEHIND_SECONDS if behind else TICK_SECONDS):
                     waiting.discard(process)
                     self._ended(process, message)
         if behind & waiting and replay is not None:
             self.notes.append(replay.lack())
         for process in waiting:
-            self.notes.append(
-                f"consumer '{self._consumers[process].name}' had not caught up after {_DRAIN_SECONDS:.0f} s; "
-                "what it missed is not known"
-            )
+            given_up = process in behind and replay is not None and replay.was_promoted
+            why = "could not catch up" if given_up else f"had not caught up after {_DRAIN_SECONDS:.0f} s"
+            self.notes.append(f"consumer '{self._consumers[process].name}' {why}; what it missed is not known")
 
     def settle(self) -> tuple[MachineClock, ...]:
         """Have the records of those that have ended on one clock; the clocks of the machines that they ran on."""

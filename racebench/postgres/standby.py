@@ -108,7 +108,8 @@ def mark(connection: psycopg.Connection[Any]) -> str:
 class Replay:
     """Whether a standby has replayed up to a mark; a context manager that closes its connection.
 
-    `problem`: why it could not be asked the last time; `reached`: the position that it had then.
+    `problem`: why it could not be asked the last time; `reached`: the position that it had then; `was_promoted`: it
+    is no standby any more, and will not replay the mark.
     """
 
     def __init__(self, standby: Target, position: str) -> None:
@@ -118,6 +119,7 @@ class Replay:
         self._said = False
         self.problem = ""
         self.reached = "nothing"
+        self.was_promoted = False
 
     def __enter__(self) -> Replay:
         return self
@@ -138,7 +140,8 @@ class Replay:
             if self._connection is None:
                 self._connection = connect(self._standby)
             row = self._connection.execute(
-                "SELECT pg_last_wal_replay_lsn()::text, coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, false)",
+                "SELECT pg_last_wal_replay_lsn()::text, coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, false), "
+                "pg_is_in_recovery()",
                 (self._position,),
             ).fetchone()
         except (DatabaseProblem, psycopg.Error) as problem:
@@ -148,8 +151,9 @@ class Replay:
                 self._connection = None
             return False
         assert row is not None
-        self.problem, self.reached = "", str(row[0])
-        return bool(row[1])
+        self.problem, self.reached, is_done = "", str(row[0]), bool(row[1])
+        self.was_promoted = not is_done and not row[2]
+        return is_done
 
     def say_once(self, say: Callable[[str], None]) -> None:
         """Give a line to `say` if it takes long, the first time only."""
@@ -158,9 +162,14 @@ class Replay:
             say(f"waiting until {self._standby.label} has replayed the last commit, for {self.limit_s:.0f} s at most")
 
     def lack(self) -> str:
-        """What is wrong, as a clause: it does not answer, or it is not so far."""
+        """What is wrong, as a clause: it does not answer, it was promoted, or it is not so far."""
         if self.problem:
             return f"{self._standby.label} does not answer: {self.problem}"
+        if self.was_promoted:
+            return (
+                f"{self._standby.label} was promoted and is no standby any more: it has replayed up to {self.reached}, "
+                f"the last commit is at {self._position}"
+            )
         return (
             f"{self._standby.label} has not replayed the last commit after {self.limit_s:.0f} s: it is at "
             f"{self.reached}, the commit at {self._position}"
@@ -181,8 +190,9 @@ def follow(
         deadline_s = time.monotonic() + replay.limit_s
         while not replay.is_done():
             replay.say_once(say)
-            if time.monotonic() > deadline_s or (replay.problem and has_ended(known)):
-                lack = DatabaseProblem(f"{replay.lack()}; see its log, and whether its replay is paused")
+            if time.monotonic() > deadline_s or replay.was_promoted or (replay.problem and has_ended(known)):
+                look = "" if replay.was_promoted else "; see its log, and whether its replay is paused"
+                lack = DatabaseProblem(f"{replay.lack()}{look}")
                 raise ended_or(known, lack)
             time.sleep(_PAUSE_SECONDS)
     try:

@@ -30,6 +30,7 @@ from racebench.load.driver import LoadDriver
 from racebench.postgres import standby
 from racebench.postgres.connection import connect
 from racebench.postgres.embedded import as_superuser
+from racebench.postgres.embedded.template import SUPERUSER
 from racebench.postgres.external import external
 from racebench.postgres.schemas import empty_schema, new_name
 from racebench.reports.results.document import SCHEMA_FILE
@@ -326,6 +327,26 @@ def test_a_standby_that_is_killed_is_named_and_the_run_ends_with_a_report(start:
     assert "consumer 'cursor@standby' failed: the embedded standby has ended; what it missed is not known" in said
     assert "advisory is UNKNOWN" in said
     assert processes_of(cache) == []
+
+
+@pytest.mark.server
+def test_a_standby_that_is_promoted_is_named_and_not_waited_for(start: Start, cache: Path) -> None:
+    process = start(
+        "run", "-s", "advisory", "--standby", "-w", "2", "-d", "4", "--hold", "10", "--no-save", "--consumer", "cursor"
+    )
+
+    wait_for(lambda: _rows_on_standby(cache), "the run did not begin")
+    (server,) = standbys(cache)
+    socket = next(cache.glob("*/slot-1/socket"))
+    with psycopg.connect(host=str(socket), user=SUPERUSER, dbname="postgres") as connection:
+        assert connection.execute("SELECT pg_is_in_recovery(), pg_promote()").fetchone() == (True, True)
+    out, err = finish(process)
+    assert process.returncode == 0, out + err
+    said = " ".join(out.split())
+    assert "note: the embedded standby was promoted and is no standby any more: it has replayed up to" in said
+    assert "consumer 'cursor@standby' could not catch up; what it missed is not known" in said
+    assert "advisory is UNKNOWN" in said
+    assert server not in standbys(cache)
 
 
 def _rows_on_standby(cache: Path) -> int:
