@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
 from racebench.core.errors import DatabaseProblem, UsageProblem
 from racebench.core.model import Scenario, ScheduleIsolation
+from racebench.core.plain_text import one_line
 from racebench.exploration.faults import Fault
 from racebench.exploration.inspection import decoded
 from racebench.exploration.known import Known
@@ -26,8 +27,12 @@ from racebench.postgres import definitions
 from racebench.postgres.definitions import Definitions
 from racebench.postgres.large_objects import LargeObjects
 from racebench.postgres.materialized_views import MaterializedViews
+from racebench.postgres.placement import Layout
 from racebench.postgres.snapshot import Row, Snapshot, TableChange
 from racebench.postgres.storage import Care, access_methods
+
+if TYPE_CHECKING:
+    from racebench.exploration.oracle.stored_order import StoredOrder
 
 #: The tenants that a schema serves before it is created again: scenarios create accounts for this many.
 _MOST_TENANTS = 2_000
@@ -255,6 +260,28 @@ class RestoredTables:
     def make_anew(self) -> None:
         """Make the tables anew after `renew`, so that rows are stored in the order in which they are inserted."""
         self._snapshot.restore(care=Care.ALL)
+
+    def note_places(self, stored: StoredOrder, *, writer: int) -> None:
+        """Note where the committed rows are stored now, after a step of a session. Raises DatabaseProblem."""
+        try:
+            for table, (columns, copied) in self._snapshot.placement.read().items():
+                stored.note(self._named(table), columns, copied, writer=writer)
+        except psycopg.Error as problem:
+            raise DatabaseProblem(f"the places of rows cannot be read: {one_line(str(problem))}") from None
+
+    def rearrange(self, stored: StoredOrder, *, session: int) -> None:
+        """Store the rows as in a schedule, with room for those of a session, as far as that can be done.
+
+        No session may be in a transaction. Raises DatabaseProblem.
+        """
+
+        def arranging(table: tuple[str, str], columns: tuple[str, ...], lines: Sequence[bytes]) -> Layout:
+            return stored.layout(self._named(table), columns, lines, session)
+
+        try:
+            self._snapshot.placement.rearrange(arranging)
+        except psycopg.Error as problem:
+            raise DatabaseProblem(f"rows cannot be stored in another order: {one_line(str(problem))}") from None
 
     @property
     def suffices(self) -> bool:

@@ -35,6 +35,8 @@ from racebench.workloads import locations
 if TYPE_CHECKING:
     from racebench.exploration.oracle.recorder import SearchRecorder
     from racebench.exploration.oracle.serial import Shifts
+    from racebench.exploration.oracle.stored_order import StoredOrder
+    from racebench.exploration.sessions.session import Session
 
 
 class ServerWorld(SearchedWorld):
@@ -118,15 +120,34 @@ class ServerWorld(SearchedWorld):
         finally:
             self.recorder = None
 
-    def run_serially(self, order: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:
+    def run_serially(
+        self, order: Sequence[int], *, shifted: bool, anew: bool = False, stored: StoredOrder | None = None
+    ) -> tuple[Effect, Shifts]:
         """See oracle.serial.Runner; so for `run_again`."""
         aside = Aside(among=frozenset(order), shifted=shifted, one_by_one=True, anew=anew, apart=True)
-        return self._compare(partial(self._run_serially, order), aside)
+        return self._compare(partial(self._run_serially, order, stored), aside)
 
-    def run_again(self, schedule: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:
+    def run_again(
+        self, schedule: Sequence[int], *, shifted: bool, anew: bool = False, stored: StoredOrder | None = None
+    ) -> tuple[Effect, Shifts]:
         everyone = frozenset(session.number for session in self.scheduler.sessions)
         aside = Aside(among=everyone, shifted=shifted, one_by_one=False, anew=anew)
-        return self._compare(partial(self._follow_as_far_as_it_goes, schedule), aside)
+        if stored is None:
+            return self._compare(partial(self._follow_as_far_as_it_goes, schedule), aside)
+        self.recorder = _PlaceRecorder(self, stored)
+        try:
+            return self._compare(partial(self._follow_as_far_as_it_goes, schedule), aside)
+        finally:
+            self.recorder = None
+
+    def note_places(self, stored: StoredOrder, *, writer: int) -> None:
+        """Note where the committed rows are stored now, after a step of a session; of none if that is 0."""
+        if self._preparation.restored is not None:
+            self._preparation.restored.note_places(stored, writer=writer)
+
+    def _rearrange(self, stored: StoredOrder, session: int) -> None:
+        if self._preparation.restored is not None:
+            self._preparation.restored.rearrange(stored, session=session)
 
     def _compare(self, run: Callable[[], None], aside: Aside) -> tuple[Effect, Shifts]:
         """Run something that is not counted, and return its effect."""
@@ -146,9 +167,11 @@ class ServerWorld(SearchedWorld):
             self._aside, self._following = None, following
         return self._compared
 
-    def _run_serially(self, order: Sequence[int]) -> None:
+    def _run_serially(self, order: Sequence[int], stored: StoredOrder | None = None) -> None:
         self.begin()
         for number in order:
+            if stored is not None:
+                self._repeats.part(self._rearrange, stored, number)
             session = self.scheduler.session(number)
             if session is self.consumer:
                 self._repeats.part(self._step, session)
@@ -260,3 +283,19 @@ class ServerWorld(SearchedWorld):
     def broken(self) -> tuple[str, ...]:
         """Which rows broke which invariant at the end of the schedule that was followed last, as text."""
         return self._broken
+
+
+class _PlaceRecorder:
+    """Notes where the rows of a schedule are stored, at its begin and after each step."""
+
+    def __init__(self, world: ServerWorld, stored: StoredOrder) -> None:
+        self._world, self._stored = world, stored
+
+    def begin(self) -> None:
+        self._world.note_places(self._stored, writer=0)
+
+    def before(self, session: Session) -> None:
+        """See oracle.recorder.Recorder."""
+
+    def after(self, session: Session) -> None:
+        self._world.note_places(self._stored, writer=session_of(session.number))

@@ -22,6 +22,7 @@ from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
 from racebench.postgres import storage
 from racebench.postgres.message import Statement, send
+from racebench.postgres.placement import Placement
 from racebench.postgres.storage import Care, Storage, Ties
 
 #: The most rows of a table that are kept in memory.
@@ -202,6 +203,11 @@ class Snapshot:
     def rows(self) -> Mapping[tuple[str, str], tuple[tuple[str, ...], Sequence[Row]]]:
         """The names of the columns and the rows of each table when the snapshot was taken."""
         return {table.key: (table.columns, rows_of(table.columns, table.rows.splitlines())) for table in self._tables}
+
+    @property
+    def placement(self) -> Placement[_Table]:
+        """Where the rows are stored."""
+        return Placement(self._connection, self._tables, self._ties, self._without_triggers)
 
     def shift(self, offset: int) -> Mapping[tuple[str, str], int]:
         """Move each sequence on, each by another number of its increments, so that its values can be told.

@@ -24,6 +24,7 @@ from racebench.exploration.oracle.effects import Effect, Oracle
 from racebench.exploration.oracle.facts import facts
 from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.row_order import RowOrder
+from racebench.exploration.oracle.stored_order import StoredOrder
 
 #: The most serial orders of some sessions that are run; of more, so many are drawn.
 MOST_ORDERS = 1_000
@@ -43,11 +44,15 @@ class Runner(Protocol):
     were told, too.
     """
 
-    def run_serially(self, order: Order, *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:
-        """Run operations one after the other."""
+    def run_serially(
+        self, order: Order, *, shifted: bool, anew: bool = False, stored: StoredOrder | None = None
+    ) -> tuple[Effect, Shifts]:
+        """Run operations one after the other; `stored`: rows are put in this order before each."""
 
-    def run_again(self, schedule: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:
-        """Run a schedule again, as far as it can be followed."""
+    def run_again(
+        self, schedule: Sequence[int], *, shifted: bool, anew: bool = False, stored: StoredOrder | None = None
+    ) -> tuple[Effect, Shifts]:
+        """Run a schedule again, as far as it can be followed; note in `stored` where its rows are stored."""
 
 
 @dataclass(slots=True)
@@ -96,6 +101,8 @@ class SerialOrders:
         self._judged: dict[tuple[int, Effect], bool | None] = {}
         #: The forms of effects that no serial order has, and that were seen twice.
         self._accused: set[tuple[int, Form]] = set()
+        #: Those that a serial order has if rows are stored in another order than that in which it inserts them.
+        self._stored_otherwise: set[tuple[int, Form]] = set()
         #: The effects of serial orders that began with tables made anew, by the draw and the order.
         self._anew: dict[tuple[int, Order], Effect] = {}
 
@@ -139,8 +146,9 @@ class SerialOrders:
         order.
         """
         everyone = range(1, self._consumer)
-        if (draw, self._form(effect, everyone)) in self._accused:
-            return False
+        form = draw, self._form(effect, everyone)
+        if form in self._accused or form in self._stored_otherwise:
+            return False if form in self._accused else None
         again, shifts = self._runner.run_again(schedule, shifted=True, anew=True)
         learned = self.labels.measure(effect, again, shifts)
         likely = self._likely(effect.succeeded, schedule)
@@ -159,6 +167,9 @@ class SerialOrders:
             self.unrepeatable = True
             return None
         if self._returned_otherwise(again, schedule, draw, shifts):
+            return None
+        if self._is_serial_stored_otherwise(effect, schedule, draw):
+            self._stored_otherwise.add((draw, self._form(effect, everyone)))
             return None
         self._judged[draw, effect] = False
         self._accused.add((draw, self._form(effect, everyone)))
@@ -185,6 +196,22 @@ class SerialOrders:
         if self.labels.measure(effect, again, shifts):
             self._forget_forms()
         return any(self._row_order.of_answers(self._run_anew(order, draw), effect, told) for order, told in orders)
+
+    def _is_serial_stored_otherwise(self, effect: Effect, schedule: Sequence[int], draw: int) -> bool:
+        """Whether a serial order has the effect if the rows are stored as they were in the schedule.
+
+        Where that decides which rows are found, SQL allows the effect: a table has no order.
+        """
+        stored = StoredOrder(self.labels)
+        again, _ = self._runner.run_again(schedule, shifted=False, anew=True, stored=stored)
+        everyone = range(1, self._consumer)
+        if not stored.several or self._form(again, everyone) != self._form(effect, everyone):
+            return False
+        for order, told in self._orders_of(again, draw):
+            arranged, _ = self._runner.run_serially(order, shifted=False, anew=True, stored=stored)
+            if self._form(arranged, told) == self._form(again, told):
+                return True
+        return False
 
     def _orders_of(self, effect: Effect, draw: int) -> list[tuple[Order, frozenset[int]]]:
         """The serial orders that were run with the sessions that succeeded, and who counts; the first few of many."""
@@ -218,6 +245,11 @@ class SerialOrders:
             notes.append(
                 "a session was answered with the rows of a serial order in another order, and returned them so; it was "
                 "not judged: without ORDER BY the server returns rows in any order"
+            )
+        if self._stored_otherwise:
+            notes.append(
+                "a schedule left what a serial order leaves only if rows are stored in the order in which the schedule "
+                "stored them (`LIMIT` without ORDER BY, say); it was not judged: a table has no order"
             )
         if self.sampled:
             notes.append(
@@ -299,6 +331,7 @@ class SerialOrders:
         """Make the forms again: more is known to be labels."""
         self._judged.clear()
         self._accused.clear()
+        self._stored_otherwise.clear()
         for orders in self._orders.values():
             orders.forms = {told: {self._form(effect, told) for effect in orders.run.values()} for told in orders.forms}
 

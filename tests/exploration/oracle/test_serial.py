@@ -11,6 +11,7 @@ from racebench.exploration.choices import Cut, choice
 from racebench.exploration.oracle.effects import Effect, Oracle, SessionEffect
 from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.serial import Order, SerialOrders, Shifts
+from racebench.exploration.oracle.stored_order import StoredOrder
 from racebench.exploration.told import Told
 from racebench.postgres.snapshot import TableChange
 
@@ -27,11 +28,17 @@ class Runs:
     def __init__(self, serial: Iterator[Effect], again: Iterator[Effect]) -> None:
         self.serial, self.again = serial, again
 
-    def run_serially(self, order: Order, *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:  # noqa: ARG002 - the protocol's
+    def run_serially(self, order: Order, **_: object) -> tuple[Effect, Shifts]:  # noqa: ARG002 - the protocol's
         return next(self.serial), {}
 
-    def run_again(self, schedule: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:  # noqa: ARG002
-        return next(self.again), {}
+    def run_again(
+        self,
+        schedule: Sequence[int],  # noqa: ARG002 - the protocol's
+        *,
+        stored: StoredOrder | None = None,
+        **_: object,
+    ) -> tuple[Effect, Shifts]:
+        return (effect() if stored is not None else next(self.again)), {}
 
 
 def judge(schedule: Effect, serial: Sequence[Effect], again: Sequence[Effect]) -> tuple[bool | None, list[str]]:
@@ -100,10 +107,10 @@ def test_two_answers_that_a_list_has_in_another_order_are_accused() -> None:
 class Rows:
     """Each session adds a row with its number."""
 
-    def run_serially(self, order: Order, *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:  # noqa: ARG002 - the protocol's
+    def run_serially(self, order: Order, **_: object) -> tuple[Effect, Shifts]:
         return effect(*map(str, order)), {}
 
-    def run_again(self, schedule: Sequence[int], *, shifted: bool, anew: bool = False) -> tuple[Effect, Shifts]:  # noqa: ARG002
+    def run_again(self, schedule: Sequence[int], **_: object) -> tuple[Effect, Shifts]:  # noqa: ARG002
         return cut_off("1", "half"), {}
 
 
