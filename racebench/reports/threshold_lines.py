@@ -87,7 +87,11 @@ def _baseline(result: BaselineResult, *, ascii_only: bool) -> Iterator[Text]:
             ascii_only=ascii_only,
         )
     if result.differs:
-        yield Text(f"Throughput is not compared with it, because the conditions differ: {'; '.join(result.differs)}.")
+        differs = "; ".join(result.differs)
+        yield Text(
+            f"Throughput is not compared with it, because the conditions differ: {differs}. Save another baseline "
+            "under the present conditions."
+        )
 
 
 def of_baseline(one: Beside, *, ascii_only: bool) -> str:

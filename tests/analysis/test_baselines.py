@@ -162,6 +162,22 @@ def test_in_another_environment_no_speed_is_judged(key: str, value: object, said
     assert all(one.ratio is None for one in result.strategies)
 
 
+def test_what_differs_is_said_with_what_to_do() -> None:
+    def said(**environment: Any) -> str:
+        now = measured(rounds_of(advisory=STEADY, upsert=STEADY), **environment)
+        shown = Document(
+            environment=now.environment,
+            created=now.created,
+            runs=tuple(now.runs),
+            comparison=now.comparison,
+            baseline=beside(now, THEN),
+        )
+        return "\n".join(line.plain for line in threshold_lines.render(shown, ascii_only=False))
+
+    assert said(racebench="2").endswith("racebench was 1, is 2. Save another baseline under the present conditions.")
+    assert "baseline under" not in said()
+
+
 def test_a_baseline_from_before_the_extension_is_of_the_client_in_python() -> None:
     assert beside(measured(rounds_of(advisory=STEADY, upsert=STEADY), client="Python"), THEN).differs == ()
 
