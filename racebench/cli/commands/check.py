@@ -21,7 +21,7 @@ _INTERCHANGE = ("jsonl", "edn")
 
 
 _EXAMPLES = (
-    Example("Check the history that a run kept", "racebench check results/X.history.npz"),
+    Example("Check the history that a run kept", "racebench check results/X-naive.history.npz"),
     Example("Check a history from elsewhere, and fail if a row was lost", "racebench check mine.jsonl --fail-on lost"),
 )
 
