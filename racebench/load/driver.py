@@ -147,7 +147,7 @@ class LoadDriver:
                     notes=crew.notes,
                     schema=schema if self.keep else None,
                     usage=crew.usage,
-                    unfinished=crew.gave_up,
+                    unfinished=crew.gave_up or run.cannot_judge_errors,
                     known=run.known,
                     sightings={name: report.sightings for name, report in crew.reports.items()},
                 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,7 @@ class Run:
 
             observers.append(Meter(table, suspected, tell))
         self.crew = Crew(assignment, executor, Observation(files, observers, suspected))
-        self.restarted = self.loses_commits = False
+        self.restarted = self.loses_commits = self.cannot_judge_errors = False
         self._server: frozenset[str] = frozenset()
 
     @property
@@ -137,18 +137,31 @@ class Run:
             if alone is not None and self._cannot_tell_refusals():
                 history = replace(history, alone=None)
             elif alone is not None:
-                alone |= set(run_alone(known, self._executor).codes)
-                history = replace(history, alone=frozenset(alone - {""}))
+                history = replace(history, alone=self._alone_as_well(alone, history))
         except (DatabaseProblem, psycopg.OperationalError) as problem:
             if not crew.gave_up:
                 raise DatabaseProblem(one_line(str(problem))) from None
             crew.notes.append(f"the tables could not be read: {one_line(str(problem))}")
         except ScenarioProblem as problem:
             # What operations make themselves, as the column of a migration, is not there if a fault met each of them.
-            if not (known.load.faults or self.restarted) or _has_committed(history):
+            if not (known.load.faults or self.restarted) or _has(history, Outcome.OK):
                 raise
             crew.notes.append(f"nothing was committed, and the tables could not be read: {one_line(str(problem))}")
         return history
+
+    def _alone_as_well(self, before: Set[str], history: History) -> frozenset[str] | None:
+        """The errors of calls that run alone, before the load and after it; None if they do not come to an end now.
+
+        What the load has left may be why. Then it is not known which errors of the load were no race's.
+        """
+        try:
+            after = run_alone(self._assignment, self._executor).codes
+        except UsageProblem as problem:
+            self.cannot_judge_errors = _has(history, Outcome.FAIL)
+            counted = "; no error was counted as refused" if self.cannot_judge_errors else ""
+            self.crew.notes.append(f"after the load {problem}{counted}")
+            return None
+        return frozenset({*before, *after} - {""})
 
     def _cannot_tell_refusals(self) -> bool:
         """Whether operations may have failed for another reason than a race, and their errors do not say so.
@@ -294,9 +307,9 @@ def _table(scenario: Scenario, known: Assignment, control: Control) -> Table | N
     return Table(control, known.schema, rows)
 
 
-def _has_committed(history: History) -> bool:
-    """Whether an operation is known to be committed."""
-    return any((outcomes(piece["status"]) == Outcome.OK).any() for piece in history.operations.pieces(_PIECE))
+def _has(history: History, outcome: Outcome) -> bool:
+    """Whether an operation is known to have ended so."""
+    return any((outcomes(piece["status"]) == outcome).any() for piece in history.operations.pieces(_PIECE))
 
 
 def _called(scenario: Scenario, connection: psycopg.Connection[Any]) -> Iterator[Violation]:

@@ -183,7 +183,7 @@ def test_a_script_that_is_not_deterministic_is_said_to_be(trouble: Explore) -> N
 
 @pytest.mark.parametrize(
     ("strategy", "verdicts"),
-    # Not every schedule may be run within the budget.
+    # Not every schedule may be run within the budget. The second one of naive is wrong.
     [("advisory", ("VALID", "UNKNOWN")), ("naive", ("INVALID",))],
     ids=["innocent", "guilty"],
 )
@@ -191,7 +191,7 @@ def test_backends_that_are_killed_from_outside_do_not_change_the_verdict(
     start: Start, users_server: UsersServer, tmp_path: Path, strategy: str, verdicts: tuple[str, ...]
 ) -> None:
     process = start(
-        *("explore", "-s", strategy, "--consumer", "cursor", "--no-reduction", "--budget", "4"),
+        *("explore", "-s", strategy, "--consumer", "none", "--sessions", "3", "--no-reduction", "--budget", "4"),
         *("--dsn", users_server.dsn()),
     )
     ours = "FROM pg_stat_activity WHERE application_name LIKE 'racebench%'"

@@ -8,14 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 import racebench
+from racebench.core.errors import UsageProblem
 from racebench.core.model import HttpRequest
 from racebench.core.results import RunResult
 from racebench.core.verdict import Verdict
-from racebench.load import overdue
+from racebench.load import overdue, run
 from tests.waiting import finish, repeat, wait_for
 
 SETUP = """
@@ -61,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if what == "dies" and len(orders) > 4:
             print("out of luck", file=sys.stderr, flush=True)
             os._exit(7)
-        if what == "hangs" and len(orders) > 4:
+        if what == "hangs" and len(orders) > 2:
             time.sleep(600)
         if what == "closes" and len(orders) % 3 == 0:
             self.close_connection = True
@@ -181,6 +183,31 @@ def test_a_service_that_stops_answering_ends_the_run(
     assert any("still waiting" in note for note in hung.result.notes)
 
 
+@pytest.mark.parametrize(
+    ("what", "setup", "verdict"), [("locked", SETUP, Verdict.VALID), ("orders", UNIQUE, Verdict.UNKNOWN)]
+)
+def test_what_a_run_has_found_is_kept_if_the_service_does_not_answer_after_it(
+    bench: racebench.Bench, folder: Path, monkeypatch: pytest.MonkeyPatch, what: str, setup: str, verdict: Verdict
+) -> None:
+    """Errors that nothing is known of let nobody be accused, nor acquitted."""
+
+    def hangs(*_: object) -> NoReturn:
+        raise UsageProblem("get did not end in 60 s, running alone")
+
+    monkeypatch.setattr(run, "run_alone", hangs)
+
+    def hammered(seed: int) -> racebench.Hammering:
+        return bench.hammer(
+            get(what), serve=service(folder), workers=2, operations=20, setup=setup, invariant=(), seed=seed
+        )
+
+    kept = repeat(hammered, lambda one: one.result.errors or one.verdict is Verdict.VALID)
+    assert kept.verdict is verdict
+    assert kept.counts["refused"] == 0
+    (note,) = (note for note in kept.result.notes if note.startswith("after the load"))
+    assert note.endswith("no error was counted as refused") == (verdict is Verdict.UNKNOWN)
+
+
 def test_requests_that_send_no_statement_and_services_that_cannot_start_are_one_line(
     bench: racebench.Bench, folder: Path
 ) -> None:
@@ -226,7 +253,7 @@ def test_neither_a_stubborn_service_nor_what_its_shell_started_outlives_the_comm
     pids = tmp_path / "pids"
     stubborn = (
         "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        + SERVICE.replace('what == "hangs" and len(orders) > 4', 'what == "hangs"').replace(
+        + SERVICE.replace('what == "hangs" and len(orders) > 2', 'what == "hangs"').replace(
             "time.sleep(600)", f"open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
         )
     )
