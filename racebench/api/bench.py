@@ -97,9 +97,10 @@ class Bench:
             raise UsageProblem(f"standby_delay={standby_delay:g} needs standby=True")
         if consumer_dsn and not dsn:
             raise UsageProblem("consumer_dsn needs a dsn: the primary of that standby")
+        self._version = server if dsn else places.version_of(server)
         self._pooling, self._pool_size = places.pooling_of(pooler, pool_size), pool_size
         self._standby = (standby, standby_delay, consumer_dsn)
-        self._dsn, self._version, self._superuser = dsn, server, superuser
+        self._dsn, self._superuser = dsn, superuser
         self._patience = Patience(give_up_s=give_up_after)
         self._stack = contextlib.ExitStack()
         self._target: Target | None = None

@@ -93,6 +93,16 @@ def jobs(
         yield opened
 
 
+def version_of(server: int) -> int:
+    """The embedded server's version. Raises UsageProblem for one that is not included."""
+    from racebench.postgres.embedded import VERSIONS
+
+    if server not in VERSIONS:
+        known = " or ".join(map(str, VERSIONS))
+        raise UsageProblem(f"server is {known}, not {server!r}; for another version give the dsn of your own server")
+    return server
+
+
 def pooling_of(pooler: PoolerName | None, pool_size: int | None) -> Pooling | None:
     """The mode of a pooler. Raises UsageProblem for another word, or for a size that cannot be."""
     if pooler is not None and pooler not in list(Pooling):

@@ -63,7 +63,9 @@ PARAMETERS = {
 }
 #: Those whose value is a word; of the others a value is a number, or N for one.
 _WORDS = ("--allow", "--consumer", "--oracle", "--protocol", "--strategy")
-_OPTION = re.compile(rf"({'|'.join(_WORDS)})\s+([\w-]+)|(--[a-z][a-z-]*)(?:\s+([0-9][0-9.]*|N)\b)?")
+#: Of this one only a mode is a value: "--pooler simulates a pooler" has none.
+_POOLER = r"--pooler(?=\s+(?:session|transaction|statement)\b)"
+_OPTION = re.compile(rf"({'|'.join((*_WORDS, _POOLER))})\s+([\w-]+)|(--[a-z][a-z-]*)(?:\s+([0-9][0-9.]*|N)\b)?")
 #: A command that is there to be copied.
 _COMMAND = re.compile(r"(`racebench [^`]*`|^[ ]*racebench \w+ .*$)", re.MULTILINE)
 

@@ -42,7 +42,7 @@ def test_a_load_passes_the_pooler_by_a_protocol_that_it_can_share_sessions_by(be
 @pytest.mark.server
 def test_what_a_pooler_refuses_is_said_of_one_strategy_and_of_several_with_the_parameter(cache_folder: Path) -> None:
     assert cache_folder.is_absolute()
-    said = r"^'naive' begins transactions, which statement pooling refuses; use pooler transaction"
+    said = r"^'naive' begins transactions, which statement pooling refuses; use .*Bench\(pooler='transaction'\)"
     with racebench.Bench(pooler="statement") as bench:
         with pytest.raises(racebench.RacebenchError, match=said):
             bench.hammer("version-counter", strategy="naive", operations=8)
@@ -99,6 +99,7 @@ def test_a_search_that_is_to_be_divided_is_divided(monkeypatch: pytest.MonkeyPat
             lambda bench: bench.compare("version-counter", strategies=["all"], workers_per_machine=2),
             "workers_per_machine needs scheduler",
         ),
+        (lambda _bench: racebench.Bench(server=17), "server is 18 or 16, not 17"),
         (lambda _bench: racebench.Bench(pool_size=2), "pool_size needs a pooler"),
         (lambda _bench: racebench.Bench(pooler="statements"), "pooler: 'statements' is unknown"),
     ],

@@ -33,6 +33,10 @@ OF_COMMANDS |= {"--export-spec"}
             "a\n  racebench replay 'v1:a:s1' --call a:b --setup x\nb setup",
         ),
         ("see `racebench run --history`; raise --rounds", "see `racebench run --history`; raise rounds"),
+        (
+            "use --pooler transaction; --pooler starts one",
+            "use racebench.Bench(pooler='transaction'); pooler starts one",
+        ),
         ("an --unknown option, 3--4 and --", "an --unknown option, 3--4 and --"),
     ],
 )
