@@ -279,7 +279,7 @@ class RestoredTables:
             return stored.layout(self._named(table), columns, lines, session)
 
         try:
-            self._snapshot.placement.rearrange(arranging)
+            self._snapshot.placement.rearrange(arranging, lambda table: stored.concerns(self._named(table)))
         except psycopg.Error as problem:
             raise DatabaseProblem(f"rows cannot be stored in another order: {one_line(str(problem))}") from None
 

@@ -76,30 +76,33 @@ class Placement(Generic[AnyTable]):
             return {}
         return {table.key: (table.columns, answer.copied) for table, answer in zip(tables, answers[2:-1], strict=True)}
 
-    def rearrange(self, arranging: Arranging) -> bool:
-        """Store the rows of each table in another order; False if that cannot be done. Sequences stay as they are.
+    def rearrange(self, arranging: Arranging, concerned: Callable[[tuple[str, str]], bool]) -> bool:
+        """Store the rows of tables in another order; False if that cannot be done. Sequences stay as they are.
 
-        No session may be in a transaction. Raises psycopg.Error if the connection is lost.
+        `concerned`: whether this is asked for a table, by its schema and name. No session may be in a transaction.
+        Raises psycopg.Error if the connection is lost.
         """
         try:
-            self._rearrange(arranging)
+            self._rearrange(arranging, concerned)
         except psycopg.Error:
             if self._connection.pgconn.status != pq.ConnStatus.OK:
                 raise
             return False
         return True
 
-    def _rearrange(self, arranging: Arranging) -> None:
-        copied = send(self._connection, [sql.SQL("COPY {} TO STDOUT").format(table.copied) for table in self._tables])
-        lines = {table.oid: answer.copied.splitlines() for table, answer in zip(self._tables, copied, strict=True)}
-        layouts = {table.oid: arranging(table.key, table.columns, lines[table.oid]) for table in self._tables}
+    def _rearrange(self, arranging: Arranging, concerned: Callable[[tuple[str, str]], bool]) -> None:
+        reached = set(self._ties.with_others([table.oid for table in self._tables if concerned(table.key)]))
+        tables = [table for table in self._tables if table.oid in reached]
+        copied = send(self._connection, [sql.SQL("COPY {} TO STDOUT").format(table.copied) for table in tables])
+        lines = {table.oid: answer.copied.splitlines() for table, answer in zip(tables, copied, strict=True)}
+        layouts = {table.oid: arranging(table.key, table.columns, lines[table.oid]) for table in tables}
         moved = [oid for oid, layout in layouts.items() if [*layout] != [*range(len(lines[oid]))]]
         if not moved:
             return
         emptied = self._ties.with_others(moved)
         if outside := self._ties.outside(emptied):
             raise psycopg.errors.FeatureNotSupported(f"{outside}, which is in another schema, depends on the tables")
-        tables = [table for table in self._tables if table.oid in emptied]
+        tables = [table for table in tables if table.oid in emptied]
         parts = {table.oid: _parts(layouts[table.oid], lines[table.oid]) for table in tables}
         statements: list[Statement] = [_WRITING, self._ties.truncate(emptied)]
         for table in tables:

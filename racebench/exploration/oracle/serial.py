@@ -30,6 +30,9 @@ from racebench.exploration.oracle.stored_order import StoredOrder
 MOST_ORDERS = 1_000
 #: The most serial orders that are run again from tables made anew.
 MOST_ANEW = 24
+#: After so many accusations rows are no longer stored in other orders, if that has changed nothing in any serial order.
+#: By then the operations are known to go wrong.
+ENOUGH_STORED_OTHERWISE = 2
 
 #: Sessions by number, and a consumer's number for each of its polls.
 Order = tuple[int, ...]
@@ -103,6 +106,9 @@ class SerialOrders:
         self._accused: set[tuple[int, Form]] = set()
         #: Those that a serial order has if rows are stored in another order than that in which it inserts them.
         self._stored_otherwise: set[tuple[int, Form]] = set()
+        #: How many of the others were looked at, and whether a serial order had another effect with rows stored
+        #: otherwise.
+        self._looked_at, self._storage_matters = 0, False
         #: The effects of serial orders that began with tables made anew, by the draw and the order.
         self._anew: dict[tuple[int, Order], Effect] = {}
 
@@ -202,6 +208,8 @@ class SerialOrders:
 
         Where that decides which rows are found, SQL allows the effect: a table has no order.
         """
+        if self._looked_at >= ENOUGH_STORED_OTHERWISE and not self._storage_matters:
+            return False
         stored = StoredOrder(self.labels)
         again, _ = self._runner.run_again(schedule, shifted=False, anew=True, stored=stored)
         everyone = range(1, self._consumer)
@@ -209,8 +217,11 @@ class SerialOrders:
             return False
         for order, told in self._orders_of(again, draw):
             arranged, _ = self._runner.run_serially(order, shifted=False, anew=True, stored=stored)
-            if self._form(arranged, told) == self._form(again, told):
+            form = self._form(arranged, told)
+            self._storage_matters |= form != self._form(self._run_anew(order, draw), told)
+            if form == self._form(again, told):
                 return True
+        self._looked_at += 1
         return False
 
     def _orders_of(self, effect: Effect, draw: int) -> list[tuple[Order, frozenset[int]]]:

@@ -64,14 +64,18 @@ class StoredOrder:
             if row not in before:
                 known.written.setdefault(row, writer)
 
+    def concerns(self, name: _Name) -> bool:
+        """Whether sessions have written rows of a table."""
+        return name in self._tables and bool(self._tables[name].written)
+
     def layout(self, name: _Name, columns: tuple[str, ...], lines: Sequence[bytes], session: int) -> Layout:
         """The present rows in the order in which the schedule had stored them, with room for those of a session.
 
         Rows that the schedule did not have come last.
         """
-        table = self._tables.get(name)
-        if table is None or table.columns != columns or not table.written:
+        if not self.concerns(name) or self._tables[name].columns != columns:
             return range(len(lines))
+        table = self._tables[name]
         places: dict[_Known, list[Place]] = defaultdict(list)
         written = sorted(table.written, reverse=True)
         for (place, _), known in zip(written, self._known(name, columns, [line for _, line in written]), strict=True):

@@ -10,7 +10,7 @@ import pytest
 from racebench.exploration.choices import Cut, choice
 from racebench.exploration.oracle.effects import Effect, Oracle, SessionEffect
 from racebench.exploration.oracle.labels import Labels
-from racebench.exploration.oracle.serial import Order, SerialOrders, Shifts
+from racebench.exploration.oracle.serial import ENOUGH_STORED_OTHERWISE, Order, SerialOrders, Shifts
 from racebench.exploration.oracle.stored_order import StoredOrder
 from racebench.exploration.told import Told
 from racebench.postgres.snapshot import TableChange
@@ -127,3 +127,42 @@ def test_a_session_whose_connection_was_cut_did_all_or_nothing(rows: tuple[str, 
     assert orders.is_serial(judged, [1, choice(2, cut=Cut.AFTER)], draw=0) is serial
     if not serial:
         assert {*orders.effects(judged, 0)} == {(1,), (1, 2), (2, 1)}
+
+
+class StoringRuns:
+    """A schedule has what no serial order has; `matters`: where rows are stored changes what one of these leaves."""
+
+    def __init__(self, *, matters: bool) -> None:
+        self.matters, self.looked_at, self.schedule = matters, 0, effect()
+
+    def run_serially(self, order: Order, *, stored: StoredOrder | None = None, **_: object) -> tuple[Effect, Shifts]:
+        other = self.matters and stored is not None and order == (2, 1)
+        return effect("other" if other else "serial"), {}
+
+    def run_again(
+        self,
+        schedule: Sequence[int],  # noqa: ARG002 - the protocol's
+        *,
+        stored: StoredOrder | None = None,
+        **_: object,
+    ) -> tuple[Effect, Shifts]:
+        if stored is not None:
+            self.looked_at += 1
+            stored.note(("", "t"), ("n",), b"(0,1)\t1\n(0,2)\t2\n", writer=0)
+        return self.schedule, {}
+
+
+@pytest.mark.parametrize(("matters", "looked_at"), [(False, ENOUGH_STORED_OTHERWISE), (True, 6)])
+def test_where_rows_are_stored_is_tried_at_every_accusation_unless_it_changes_no_serial_order(
+    matters: bool, looked_at: int
+) -> None:
+    runs = StoringRuns(matters=matters)
+    orders = SerialOrders(runs, Oracle.RETURNS, Labels({}, dict), sessions=2, polls=0, key=None, seed=0)
+
+    def judged(row: str) -> bool | None:
+        runs.schedule = effect(row)
+        return orders.is_serial(runs.schedule, [1, 2], draw=0)
+
+    assert [judged(f"wrong {letter}") for letter in "abcde"] == [False] * 5
+    assert judged("other") is (None if matters else False)
+    assert runs.looked_at == looked_at
