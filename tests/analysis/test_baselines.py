@@ -276,7 +276,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_baseline_is_saved_held_against_and_guards_speed_and_rightness(
     racebench: Command, project: Path, tmp_path: Path
 ) -> None:
-    options = ["compare", str(project), "-w", "4", "--rounds", "4", "-d", "0.1"]
+    # The delays are what a run takes, on a busy machine too, and let the sessions race where they can.
+    options = ["compare", str(project), "-w", "4", "--rounds", "4", "-n", "40", "--think", "1", "--hold", "1"]
     saved = racebench(*options, "--save-baseline", "main")
     assert saved.returncode == 0, saved.stderr
     path = tmp_path / "results" / "baselines" / "main.json"
@@ -298,7 +299,7 @@ def test_a_baseline_is_saved_held_against_and_guards_speed_and_rightness(
     # Two becomes so much slower that no noise hides it: exit 4. A baseline is not overwritten by what does not pass.
     script = project / "two.sql"
     text, before = script.read_text(), path.read_text()
-    script.write_text(text.replace("COMMIT;", "\\sleep 100 ms\nCOMMIT;"))
+    script.write_text(text.replace("COMMIT;", "\\sleep 30 ms\nCOMMIT;"))
     slower = racebench(
         *options, "--baseline", "main", "--fail-slower", "20%", "--save-baseline", "main", "--json", "s.json"
     )
