@@ -112,12 +112,12 @@ class Comparison:
                 polls=self._polls,
                 searched=searched,
             )
+            if accesses is None:
+                return ""
+            without = partial(self._without, result.effect.succeeded)
+            named = name_of(accesses, result.effect, serial, self._orders.labels, without)
         except PROBLEMS:
             return ""
-        if accesses is None:
-            return ""
-        without = partial(self._without, result.effect.succeeded)
-        named = name_of(accesses, result.effect, serial, self._orders.labels, without)
         return "" if named is None else named.value
 
     def _without(self, among: Set[int], session: int, other: int) -> Iterator[Effect]:

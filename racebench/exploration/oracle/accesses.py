@@ -5,8 +5,8 @@ recorder.py has it from the server; naming.py gives it a name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from racebench.postgres.snapshot import Row
 
@@ -68,7 +68,6 @@ class Commit:
     """The step with which a session's writes were committed.
 
     `before` and `after`: the answers to each search right before and right after it; None where they are not known.
-    `alone`: these two where no other session runs; None if the session does not commit as often then.
     """
 
     session: int
@@ -76,21 +75,42 @@ class Commit:
     writes: tuple[Write, ...]
     before: Sequence[Answer | None]
     after: Sequence[Answer | None]
-    alone: tuple[Sequence[Answer | None], Sequence[Answer | None]] | None = None
+
+
+#: The answers to each search right before and right after a commit.
+BeforeAndAfter = tuple[Sequence[Answer | None], Sequence[Answer | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accesses:
-    """The searches and the commits of a schedule."""
+    """The searches and the commits of a schedule.
+
+    `alone`: the answers around a commit where no other session runs; None if its session does not commit as often
+    then. Few names depend on them, and to know them the session is run.
+    """
 
     searches: Sequence[Search]
     commits: Sequence[Commit]
+    alone: Callable[[Commit], BeforeAndAfter | None] = lambda _: None
 
 
-def with_alone(commits: Sequence[Commit], alone: Sequence[Commit], session: int) -> list[Commit]:
-    """The commits of a schedule, those of one session with what they are where it runs `alone`."""
-    own = [commit for commit in commits if commit.session == session]
-    if len(own) != len(alone):
-        return [*commits]
-    of = {commit.step: (other.before, other.after) for commit, other in zip(own, alone, strict=True)}
-    return [replace(commit, alone=of[commit.step]) if commit.session == session else commit for commit in commits]
+class Alone:
+    """The answers around the commits of a schedule where no other session runs; see Accesses.
+
+    `run`: runs a session alone, and returns its commits. It is called once for each session that is asked for.
+    """
+
+    def __init__(self, commits: Sequence[Commit], run: Callable[[int], Sequence[Commit]]) -> None:
+        self._commits, self._run = commits, run
+        self._known: dict[int, Sequence[Commit]] = {}
+
+    def __call__(self, commit: Commit) -> BeforeAndAfter | None:
+        session = commit.session
+        if session not in self._known:
+            self._known[session] = self._run(session)
+        own = [other.step for other in self._commits if other.session == session]
+        alone = self._known[session]
+        if len(own) != len(alone):
+            return None
+        other = alone[own.index(commit.step)]
+        return other.before, other.after

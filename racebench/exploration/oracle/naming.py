@@ -69,9 +69,9 @@ def name_of(
     if _has_twins(accesses, effect, serial, labels):
         return Name.DUPLICATE_NUMBER
     for one, other in combinations(sorted({session for pair in pairs for session in pair}), 2):
-        both = [_overlooked(accesses, one, other), _overlooked(accesses, other, one)]
-        if not all(both):
+        if not (ours := _overlooked(accesses, one, other)) or not (theirs := _overlooked(accesses, other, one)):
             continue
+        both = (ours, theirs)
         if any(_inserts_alone(*found) for overlooked in both for found in overlooked):
             return Name.PHANTOM
         written = [{write.row for commit, _, _ in overlooked for write in commit.writes} for overlooked in both]
@@ -89,25 +89,29 @@ def name_of(
 _Overlooked = tuple[Commit, Answer, Answer]
 
 
-def _overlooked(accesses: Accesses, session: int, other: int) -> list[_Overlooked]:
-    """The commits of another session that a session overlooks."""
+def _overlooked(
+    accesses: Accesses, session: int, other: int, wanted: Callable[[Commit], bool] = lambda _: True
+) -> list[_Overlooked]:
+    """The commits of another session that a session overlooks, of those that are `wanted`."""
     return [
         (commit, before, after)
         for place, search in enumerate(accesses.searches)
         for commit in accesses.commits
-        if search.session == session and commit.session == other
-        for before, after in _answers_overlooked(search, commit, place)
+        if search.session == session and commit.session == other and wanted(commit)
+        for before, after in _answers_overlooked(accesses, search, commit, place)
     ]
 
 
-def _answers_overlooked(search: Search, commit: Commit, place: int) -> Iterator[tuple[Answer, Answer]]:
+def _answers_overlooked(
+    accesses: Accesses, search: Search, commit: Commit, place: int
+) -> Iterator[tuple[Answer, Answer]]:
     changed = _changed(commit.before[place], commit.after[place])
     if changed is not None:
         if _overlooks(search, commit, *changed):
             yield changed
-    elif commit.alone is not None and _is_older(search, commit):
+    elif _is_older(search, commit) and (alone := accesses.alone(commit)) is not None:
         # What the session has written itself may keep the commit from changing the answer.
-        changed = _changed(commit.alone[0][place], commit.alone[1][place])
+        changed = _changed(alone[0][place], alone[1][place])
         if changed is not None:
             yield changed
 
@@ -138,7 +142,12 @@ def _loses_update(
     accesses: Accesses, session: int, other: int, labels: Labels, without: Callable[[int, int], Iterator[Effect]]
 ) -> bool:
     """Whether a session left a row that it had read as if the other had not changed it in between."""
-    for commit, before, after in _overlooked(accesses, session, other):
+
+    def may_be_lost(commit: Commit) -> bool:
+        updated = [write.row for write in commit.writes if write.before is not None and write.after is not None]
+        return any(True for row in updated for _ in _later_writes(accesses, session, commit, row))
+
+    for commit, before, after in _overlooked(accesses, session, other, may_be_lost):
         for write in commit.writes:
             if not _was_read(write, before, after):
                 continue

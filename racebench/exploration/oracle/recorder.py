@@ -20,6 +20,7 @@ from racebench.exploration.independence import names_in
 from racebench.exploration.oracle import searches
 from racebench.exploration.oracle.accesses import (
     Accesses,
+    Alone,
     Answer,
     Commit,
     Key,
@@ -27,7 +28,6 @@ from racebench.exploration.oracle.accesses import (
     Table,
     Values,
     Write,
-    with_alone,
 )
 from racebench.exploration.oracle.serial import Runner
 from racebench.exploration.sessions.session import NOT_ANSWERED, Session, State, StrategySession
@@ -95,7 +95,8 @@ def accesses_of(
 ) -> Accesses | None:
     """The accesses of a schedule; None if it takes another course now. `connection`: one that no session uses.
 
-    `tables`: those whose writes are recorded, with their rows before the schedule. Each session is also run alone.
+    `tables`: those whose writes are recorded, with their rows before the schedule. A session is run alone, too, where
+    a name depends on what it does then.
     `searched`: has recorded a run of the schedule; it is run again for that if it took another course, or without one.
     Raises psycopg.Error.
     """
@@ -111,14 +112,16 @@ def accesses_of(
     if not searching.taken == committing.taken == as_taken:
         return None
     commits = committing.commits
-    for session in {commit.session for commit in commits}:
+
+    def run_alone(session: int) -> Sequence[Commit]:
         runner.recorder = committing
         try:
             runner.run_serially((session, *[len(sessions) + 1] * polls), shifted=False)
         finally:
             runner.recorder = None
-        commits = with_alone(commits, committing.commits, session)
-    return Accesses(searches=searching.searches, commits=commits)
+        return committing.commits
+
+    return Accesses(searches=searching.searches, commits=commits, alone=Alone(commits, run_alone))
 
 
 def _record(recorder: Recorder, runner: Recording, schedule: Sequence[int]) -> None:
