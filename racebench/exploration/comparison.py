@@ -75,7 +75,12 @@ class Comparison:
         if result.effect is None:
             return result
         serial = self._orders.is_serial(
-            result.effect, result.schedule, draw=result.draw, repeatable=not result.burst, raced=result.raced
+            result.effect,
+            result.schedule,
+            draw=result.draw,
+            repeatable=not result.burst,
+            raced=result.raced,
+            as_orders=not result.burst and self._preparation.pooled is None,
         )
         if serial is None:
             return replace(result, unjudged=True)

@@ -89,6 +89,24 @@ class Labels:
         self._constants = None
         return True
 
+    def copy(self) -> Labels:
+        """Labels that know the same, and learn by themselves."""
+        copy = Labels({}, self._rows)
+        copy._clocks, copy._declared = self._clocks, self._declared
+        copy._whole, copy._slots, copy._same = dict(self._whole), dict(self._slots), dict(self._same)
+        copy._divided = set(self._divided)
+        return copy
+
+    def with_sequences(self, one: Effect, other: Effect, shifts: Mapping[tuple[str, str], int]) -> Labels | None:
+        """Labels by which two runs differ in numbers of sequences; None if something else was made up, too.
+
+        `shifts`: as in `measure`. Nothing is learned here.
+        """
+        trial = self.copy()
+        trial.measure(one, other, shifts)
+        new = [domain for slot, domain in trial._slots.items() if self._slots.get(slot) != domain]
+        return trial if trial._whole == self._whole and {CLOCK, MADE}.isdisjoint(new) else None
+
     @property
     def measured(self) -> tuple[str, ...]:
         """The columns that hold labels although their definition does not say so, as `table.column`."""

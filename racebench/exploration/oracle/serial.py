@@ -1,10 +1,10 @@
 """The serial orders of a schedule's operations, and whether a schedule has the effect of one of them.
 
 An order is run on the server when it is first needed, and twice, so that what the database makes up is known
-(labels.py). A session that failed may have left nothing, or what it leaves when it fails in a serial order: the
+(labels.py). A schedule whose sessions took their steps one after the other is one of these two runs, if the other had
+the same effect. A session that failed may have left nothing, or what it leaves when it fails in a serial order: the
 sessions that count are then those that succeeded, with any of the others. One whose connection was cut may have done
-everything or nothing; what it was told does not count. A consumer's polls have places of their own
-in an order.
+everything or nothing; what it was told does not count. A consumer's polls have places of their own in an order.
 Source: Papadimitriou, "The Serializability of Concurrent Database Updates" (1979).
 """
 
@@ -17,7 +17,7 @@ from math import factorial
 from random import Random
 from typing import Protocol
 
-from racebench.exploration.choices import session_of
+from racebench.exploration.choices import cuts, divided, session_of
 from racebench.exploration.oracle.canonical import Form, canonical
 from racebench.exploration.oracle.defaults import Column
 from racebench.exploration.oracle.effects import Effect, Oracle
@@ -113,16 +113,23 @@ class SerialOrders:
         self._anew: dict[tuple[int, Order], Effect] = {}
 
     def is_serial(
-        self, effect: Effect, schedule: Sequence[int], *, draw: int, repeatable: bool = True, raced: bool = False
+        self,
+        effect: Effect,
+        schedule: Sequence[int],
+        *,
+        draw: int,
+        repeatable: bool = True,
+        raced: bool = False,
+        as_orders: bool = False,
     ) -> bool | None:
         """Whether an effect is that of a serial order; None if that is not known.
 
         `schedule` had it, with the random numbers of `draw`; `repeatable`: it may be run again. `raced`: one step woke
-        several sessions, so that it may have another effect then.
+        several sessions, so that it may have another effect then. `as_orders`: serial orders are run as it was.
         """
         known = self._judged.get((draw, effect))
         if known is None and self.unsteady is None:
-            known = self._is_serial(effect, schedule, draw)
+            known = self._is_serial(effect, schedule, draw, as_orders=as_orders)
             if known or not repeatable:
                 self._judged[draw, effect] = known
             elif self.unsteady is None:
@@ -159,7 +166,7 @@ class SerialOrders:
         learned = self.labels.measure(effect, again, shifts)
         likely = self._likely(effect.succeeded, schedule)
         earlier = self.effects(effect, draw).get(likely)
-        if earlier is not None:
+        if earlier is not None and not self._is_as_before(earlier, likely, draw):
             later, shifts_of_later = self._runner.run_serially(likely, shifted=False)
             learned |= self.labels.measure(earlier, later, shifts_of_later)
         if learned:
@@ -180,6 +187,15 @@ class SerialOrders:
         self._judged[draw, effect] = False
         self._accused.add((draw, self._form(effect, everyone)))
         return False
+
+    def _is_as_before(self, earlier: Effect, order: Order, draw: int) -> bool:
+        """Whether a serial order, run now from tables made anew, holds no value that it did not hold before.
+
+        Then nothing would be learned from one more run of it. Its effect is kept: the schedule is compared with it.
+        """
+        if (draw, order) in self._anew:
+            return False  # what was run at another accusation says nothing of the time since then
+        return not self.labels.copy().measure(earlier, self._run_anew(order, draw), {})
 
     def _is_serial_anew(self, effect: Effect, draw: int) -> bool:
         """Whether an effect is that of a serial order that is run from tables made anew, as the effect was."""
@@ -290,13 +306,27 @@ class SerialOrders:
             every |= {} if orders is None else orders.run
         return every
 
-    def _is_serial(self, effect: Effect, schedule: Sequence[int], draw: int) -> bool:
+    def _is_serial(self, effect: Effect, schedule: Sequence[int], draw: int, *, as_orders: bool = False) -> bool:
         succeeded = effect.succeeded
-        failed = frozenset(range(1, self._consumer)) - succeeded
-        return any(self._has_order(effect, succeeded.union(others), schedule, draw) for others in _subsets(failed))
+        everyone = frozenset(range(1, self._consumer))
+        in_order = self._in_order(schedule) if as_orders and succeeded == everyone else None
+        return any(
+            self._has_order(effect, succeeded.union(others), schedule, draw, in_order)
+            for others in _subsets(everyone - succeeded)
+        )
 
-    def _has_order(self, effect: Effect, among: frozenset[int], schedule: Sequence[int], draw: int) -> bool:
-        """Whether a serial order of some sessions has an effect; orders that were not run yet are, until one has."""
+    def _has_order(
+        self,
+        effect: Effect,
+        among: frozenset[int],
+        schedule: Sequence[int],
+        draw: int,
+        in_order: Order | None,
+    ) -> bool:
+        """Whether a serial order of some sessions has an effect; orders that were not run yet are, until one has.
+
+        `in_order`: the order that the schedule has run, None if it was none.
+        """
         likely = self._likely(among, schedule)
         orders = self._orders.get((draw, among))
         if orders is None:
@@ -308,7 +338,7 @@ class SerialOrders:
         if wanted in orders.forms[told]:
             return True
         for order in self._next(orders, likely):
-            self._run(orders, order, among)
+            self._run(orders, order, among, effect if order == in_order else None)
             if self.unsteady is not None:
                 return False
             if self._form(effect, told) in orders.forms[told]:
@@ -323,9 +353,14 @@ class SerialOrders:
             if order not in orders.run:
                 yield order
 
-    def _run(self, orders: _Orders, order: Order, among: frozenset[int]) -> None:
-        effect, _ = self._runner.run_serially(order, shifted=False)
+    def _run(self, orders: _Orders, order: Order, among: frozenset[int], seen: Effect | None) -> None:
+        """Run an order. `seen`: the effect of a schedule that took the same steps, None if there was none."""
         again, shifts = self._runner.run_serially(order, shifted=True)
+        # In that schedule all sessions had begun before the first went on, so it stands for a run only if it proves to.
+        if seen is not None and self._is_proven(seen, again, among, shifts):
+            effect = seen
+        else:
+            effect, _ = self._runner.run_serially(order, shifted=False)
         orders.run[order] = effect
         if self.labels.measure(effect, again, shifts):
             self._forget_forms()
@@ -337,6 +372,16 @@ class SerialOrders:
                 self.unsteady = order
         for told, forms in orders.forms.items():
             forms.add(self._form(effect, told))
+
+    def _is_proven(self, effect: Effect, serial: Effect, among: frozenset[int], shifts: Shifts) -> bool:
+        """Whether an effect is that of a serial order that was run with other numbers of its sequences."""
+        labels = self.labels.with_sequences(effect, serial, shifts)
+        if labels is None or any(
+            one.drawn != other.drawn for one, other in zip(effect.sessions, serial.sessions, strict=True)
+        ):
+            return False
+        forms = [canonical(facts(one, self.oracle, among, labels, self._key)) for one in (effect, serial)]
+        return forms[0] == forms[1]
 
     def _forget_forms(self) -> None:
         """Make the forms again: more is known to be labels."""
@@ -362,6 +407,20 @@ class SerialOrders:
         missing = [session for session in sorted(among) if session not in order]
         polls = [self._consumer] * (self._polls - order.count(self._consumer))
         return (*order, *missing, *polls)
+
+    def _in_order(self, schedule: Sequence[int]) -> Order | None:
+        """The order of a schedule in which no session began before the one before it had ended; None of others."""
+        starts, numbers = divided(schedule)
+        if starts or cuts(schedule):
+            return None
+        takers = [session_of(number) for number in numbers]
+        order = tuple(
+            session
+            for place, session in enumerate(takers)
+            if session == self._consumer or not place or takers[place - 1] != session
+        )
+        sessions = [session for session in order if session != self._consumer]
+        return order if len(sessions) == len({*sessions}) else None
 
     def _every(self, among: Collection[int]) -> tuple[Iterator[Order], bool]:
         """Every order of some sessions and the polls; if they are too many, as many as are run, drawn at random."""

@@ -68,7 +68,28 @@ def test_an_effect_that_is_not_seen_again_is_not_judged() -> None:
 
 def test_what_differs_only_when_a_serial_order_is_run_later_was_made_up() -> None:
     early, late = effect("second 1"), effect("second 2")
-    assert judge(late, [early, early, early, early, late], [late])[0] is True
+    assert judge(late, [early, early, early, early, late, late], [late])[0] is True
+
+
+def judged_as_run(schedule: Effect, serial: Sequence[Effect], again: Sequence[Effect] = ()) -> tuple[bool | None, int]:
+    """The judgement of a schedule that was run as serial orders are, and how many runs were not needed."""
+    left = iter(serial)
+    runs = Runs(left, iter(again))
+    orders = SerialOrders(runs, Oracle.RETURNS, Labels({}, dict), sessions=2, polls=0, key=None, seed=0)
+    return orders.is_serial(schedule, [1, 1, 2, 2], draw=0, as_orders=True), len([*left])
+
+
+def test_a_schedule_in_serial_order_stands_for_one_of_the_two_runs_of_the_order() -> None:
+    assert judged_as_run(effect("1", "2"), [effect("1", "2")] * 2) == (True, 1)
+
+
+def test_a_schedule_in_serial_order_is_accused_if_the_order_has_another_effect() -> None:
+    # Both calls counted in the memory of their process before the first of them sent a statement.
+    assert judged_as_run(effect("2", "2"), [effect("1", "2")] * 7, [effect("2", "2")])[0] is False
+
+
+def test_a_schedule_stands_for_no_run_if_what_differs_may_be_made_up() -> None:
+    assert judged_as_run(effect("key 7"), [effect("key 8"), effect("key 9")]) == (True, 0)
 
 
 def answered(returned: Sequence[str], *answers: Sequence[str]) -> Effect:
