@@ -180,9 +180,10 @@ class Touching:
                 self._conflicts.give_up()
             ended = session.number in again or session.state is State.DONE or not session.in_transaction
             touched = self._conflicts.sent(session.number, before.sent, touches, answers, ended=ended)
+        past = touches if touches.adds == touched.adds else replace(touches, adds=touched.adds)
         self._pasts.took(
             session.number,
-            replace(touches, adds=touched.adds) if pools is Footprint.NOTHING else Footprint.ANYTHING,
+            past if pools is Footprint.NOTHING else Footprint.ANYTHING,
             undone=session.number in again,
             waits=waits,
             commutes=before.is_free

@@ -39,7 +39,8 @@ class Table(Protocol):
     key: tuple[str, str]
     name: sql.Identifier
     columns: tuple[str, ...]
-    copied: sql.Composable
+    reading: bytes
+    filling: bytes
     triggers: list[tuple[str, str]]
 
 
@@ -93,7 +94,7 @@ class Placement(Generic[AnyTable]):
     def _rearrange(self, arranging: Arranging, concerned: Callable[[tuple[str, str]], bool]) -> None:
         reached = set(self._ties.with_others([table.oid for table in self._tables if concerned(table.key)]))
         tables = [table for table in self._tables if table.oid in reached]
-        copied = send(self._connection, [sql.SQL("COPY {} TO STDOUT").format(table.copied) for table in tables])
+        copied = send(self._connection, [table.reading for table in tables])
         lines = {table.oid: answer.copied.splitlines() for table, answer in zip(tables, copied, strict=True)}
         layouts = {table.oid: arranging(table.key, table.columns, lines[table.oid]) for table in tables}
         moved = [oid for oid, layout in layouts.items() if [*layout] != [*range(len(lines[oid]))]]
@@ -106,9 +107,10 @@ class Placement(Generic[AnyTable]):
         parts = {table.oid: _parts(layouts[table.oid], lines[table.oid]) for table in tables}
         statements: list[Statement] = [_WRITING, self._ties.truncate(emptied)]
         for table in tables:
-            filling = sql.SQL("COPY {} FROM STDIN").format(table.copied)
             for part in parts[table.oid]:
-                statements += [b"SAVEPOINT room", filling, b"ROLLBACK TO room"] if part.is_room else [filling]
+                statements += (
+                    [b"SAVEPOINT room", table.filling, b"ROLLBACK TO room"] if part.is_room else [table.filling]
+                )
         firing = [table for table in tables if table.triggers]
         send(
             self._connection,

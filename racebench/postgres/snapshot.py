@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -31,6 +31,8 @@ MOST_ROWS = 100_000
 _CLEAN_EVERY = 500
 #: The most bytes of a table's rows that may fit into a page twice.
 _SMALL = 3_000
+#: The most bytes of a table's rows that are read before it is known that the table has changed.
+_READ_AT_ONCE = 100_000
 
 #: The schemas of a snapshot: one, or all others in which users keep something, without members of extensions.
 _SCHEMAS = """
@@ -100,14 +102,17 @@ class TableChange:
 class _Table:
     """`key`: its schema and name. `storage`: as the setup left it; None if it was not looked at.
 
-    `copied`: its name and the columns that COPY reads and writes, so that one more column does not matter.
+    `reading`, `emptying`, `filling`: statements that read its rows, remove them, and take them back. They name the
+    columns, so that one more column does not matter.
     """
 
     oid: int
     key: tuple[str, str]
     name: sql.Identifier
     columns: tuple[str, ...]
-    copied: sql.Composable
+    reading: bytes
+    emptying: bytes
+    filling: bytes
     rows: bytes
     mark: _Mark
     triggers: list[tuple[str, str]]
@@ -132,6 +137,12 @@ class Snapshot:
         self._pages: Sequence[tuple[Any, ...]] | None = None
         #: The query for the marks of the tables and the values of the sequences.
         self._asking = b""
+        #: The names of sequences as literals.
+        self._names: dict[tuple[str, str], bytes] = {}
+        #: What it said when changes were last asked for; None if something was restored since.
+        self._left: tuple[list[_Mark], list[_Value]] | None = None
+        #: The tables that had changed then, which the next changes are likely to be in.
+        self._likely: list[_Table] = []
         which = {"schema": sql.Literal(schema), "others": sql.Literal(others)}
         try:
             self._superuser = _may_replicate(connection)
@@ -155,7 +166,10 @@ class Snapshot:
         their statistics back. If the role may not do that, `not_anew` says why from now on.
         """
         self._connection = over or self._connection
+        left, self._left = self._left, None
         try:
+            if care is Care.ROWS and left is not None and self._is_restored_from(*left):
+                return
             if care is Care.ROWS or not (self._made_anew() if care is Care.ALL else self._has_pages_as_new()):
                 marks, values = self._state()
                 changed = self._differing(marks)
@@ -185,17 +199,13 @@ class Snapshot:
     def forget(self) -> None:
         """Restore nothing from now on: it is known that the tables cannot be restored."""
         self._tables, self._sequences, self._limits, self._values = [], [], [], []
+        self._left, self._likely = None, []
         self._note_names()
 
     def changes(self) -> tuple[TableChange, ...]:
         """The changes of the tables' rows that are committed, with the tables in a fixed order."""
         try:
-            changed = self._changed()
-            copied = send(self._connection, [_copying(table.copied) for table in changed])
-            found = [
-                change_of(table.key, table.columns, table.rows, answer.copied)
-                for table, answer in zip(changed, copied, strict=True)
-            ]
+            found = [change_of(table.key, table.columns, table.rows, now) for table, now in self._read_changed()]
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None
         return tuple(sorted((change for change in found if change is not None), key=lambda change: change.table))
@@ -236,25 +246,71 @@ class Snapshot:
             raise DatabaseProblem(f"a sequence cannot be moved on: {one_line(str(problem))}") from None
         return shifted
 
+    def _read_changed(self) -> list[tuple[_Table, bytes]]:
+        """The tables that have changed, with their rows. Those that had changed before are read at once."""
+        if not self._asking:
+            return []
+        state, *copied = send(self._connection, [self._asking, *(table.reading for table in self._likely)])
+        self._left = self._said(state.rows)
+        rows = {table.oid: answer.copied for table, answer in zip(self._likely, copied, strict=True)}
+        changed = self._differing(self._left[0])
+        more = [table for table in changed if table.oid not in rows]
+        copied = send(self._connection, [table.reading for table in more])
+        rows |= {table.oid: answer.copied for table, answer in zip(more, copied, strict=True)}
+        self._likely = [table for table in changed if len(table.rows) < _READ_AT_ONCE]
+        return [(table, rows[table.oid]) for table in changed]
+
     def _changed(self) -> list[_Table]:
         return self._differing(self._state()[0])
 
     def _differing(self, marks: Sequence[_Mark]) -> list[_Table]:
         return [table for table, mark in zip(self._tables, marks, strict=True) if mark != table.mark]
 
+    def _is_restored_from(self, marks: Sequence[_Mark], values: Sequence[_Value]) -> bool:
+        """Restore what has changed by a state that was seen, and say whether that was everything.
+
+        It is not if something has changed since, or if what is written is changed by a rule or a trigger.
+        """
+        if not self._asking:
+            return True
+        changed, filled, statements = self._restoring(self._differing(marks), values)
+        answers = send(self._connection, [*statements, self._asking], [table.rows for table in filled])
+        marks, values = self._said(answers[-1].rows)
+        whole = values == self._values
+        written = {table.oid for table in changed}
+        for table, mark in zip(self._tables, marks, strict=True):
+            if table.oid in written and mark[0] == table.mark[0]:
+                table.mark = mark
+            whole &= mark == table.mark
+        self._clean(changed)
+        return whole
+
     def _restore_rows(self, changed: list[_Table], values: Sequence[_Value] = ()) -> None:
         """Restore the rows of tables, if any have changed, and the sequences, of which these values are known."""
+        changed, filled, statements = self._restoring(changed, values)
+        if changed:
+            self._write(changed, statements, filled)
+        elif statements:
+            send(self._connection, statements)
+        self._clean(changed)
+
+    def _restoring(
+        self, changed: list[_Table], values: Sequence[_Value]
+    ) -> tuple[list[_Table], list[_Table], list[Statement]]:
+        """The tables that are written if some have changed, those of them that are filled, and the statements."""
         if changed and not self._superuser:
             changed = self._tables  # foreign keys are checked: the tables that refer to a changed one go with it
         filled = [table for table in changed if table.rows]
         known = list(zip(self._sequences, self._values, values, strict=True)) if values else []
         differing = [self._set(name, *before) for name, before, now in known if before != now]
-        if changed:
-            emptying = [sql.SQL("DELETE FROM ONLY {}").format(table.name) for table in reversed(changed)]
-            filling = [sql.SQL("COPY {} FROM STDIN").format(table.copied) for table in filled]
-            self._write(changed, [*self._without_triggers(changed, [*emptying, *filling]), *differing], filled)
-        elif differing:
-            send(self._connection, differing)
+        if not changed:
+            return [], [], differing
+        emptying = [table.emptying for table in reversed(changed)]
+        filling = [table.filling for table in filled]
+        return changed, filled, [*self._without_triggers(changed, [*emptying, *filling]), *differing]
+
+    def _clean(self, changed: Sequence[_Table]) -> None:
+        """Count a restore, and remove the dead rows at times."""
         self._restores += bool(changed)
         # Made anew where possible: after VACUUM the server would know more of the tables, and plan in another way.
         if changed and self._restores % _CLEAN_EVERY == 0 and not self._made_anew():
@@ -311,7 +367,7 @@ class Snapshot:
         # TRUNCATE alone fires no trigger of a foreign key.
         firing = [table for table in tables if table.triggers]
         statements: list[Statement] = [self._ties.truncate(emptied)] if emptied else []
-        statements += [sql.SQL("COPY {} FROM STDIN").format(table.copied) for table in filled]
+        statements += [table.filling for table in filled]
         statements += [sql.SQL("REINDEX INDEX {}").format(name) for name in _built(tables)]
         if filled or firing:
             statements = self._without_triggers(firing, statements)
@@ -345,8 +401,13 @@ class Snapshot:
         ]
 
     def _set(self, sequence: tuple[str, str], last: int, called: bool) -> Statement:
-        name = sql.Identifier(*sequence).as_string(self._connection)
-        return sql.SQL("SELECT setval({}::regclass, {}, {})").format(name, last, called)
+        if sequence not in self._names:
+            name = sql.Identifier(*sequence).as_string(self._connection)
+            self._names[sequence] = sql.Literal(name).as_bytes(self._connection)
+        return b"SELECT setval(%s::regclass, %d, %s)" % (self._names[sequence], last, b"true" if called else b"false")
+
+    def _bytes(self, text: LiteralString, name: sql.Composable) -> bytes:
+        return sql.SQL(text).format(name).as_bytes(self._connection)
 
     def _read(self, names: Mapping[int, tuple[str, str]], *, physical: bool) -> tuple[list[_Table], Ties, list[_Value]]:
         """The tables of these names, by OID, and the values of the sequences."""
@@ -381,7 +442,8 @@ class Snapshot:
             else tables[oid]
             for oid in ordered
         }
-        rows_of = dict(zip(ordered, send(self._connection, [_copying(copied[oid]) for oid in ordered]), strict=True))
+        reading = {oid: self._bytes("COPY {} TO STDOUT", copied[oid]) for oid in ordered}
+        rows_of = dict(zip(ordered, send(self._connection, [*reading.values()]), strict=True))
         firing = _FIRING_IN_REPLICA if self._superuser else _FIRING_OTHERWISE
         found = [
             _Table(
@@ -389,7 +451,9 @@ class Snapshot:
                 key,
                 tables[oid],
                 named[oid],
-                copied[oid],
+                reading[oid],
+                self._bytes("DELETE FROM ONLY {}", tables[oid]),
+                self._bytes("COPY {} FROM STDIN", copied[oid]),
                 rows_of[oid].copied,
                 marks[oid],
                 [(str(name), str(mode)) for of, name, mode in triggers if of == str(oid) and mode in firing],
@@ -412,7 +476,11 @@ class Snapshot:
         """The marks of the tables and the values of the sequences now."""
         if not self._asking:
             return [], []
-        rows = [tuple(row[1:]) for row in self._connection.execute(self._asking, prepare=True).fetchall()]
+        return self._said(self._connection.execute(self._asking, prepare=True).fetchall())
+
+    def _said(self, answer: Sequence[Sequence[Any]]) -> tuple[list[_Mark], list[_Value]]:
+        """The marks and the values in an answer."""
+        rows = [tuple(row[1:]) for row in answer]
         tables = len(self._tables)
         return [_mark(row) for row in rows[:tables]], [_value(row) for row in rows[tables:]]
 
@@ -456,10 +524,6 @@ def _value_query(number: int, key: tuple[str, str]) -> sql.Composed:
 def _value(row: Sequence[Any]) -> _Value:
     last, called = row
     return int(last), bool(int(called))
-
-
-def _copying(copied: sql.Composable) -> Statement:
-    return sql.SQL("COPY {} TO STDOUT").format(copied)
 
 
 def _switches(tables: Sequence[_Table], *, enabled: bool) -> list[Statement]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 
@@ -28,11 +29,23 @@ Fact = tuple[str, tuple[Term, ...]]
 #: Facts with ranks in place of labels.
 Form = tuple[Any, ...]
 _Colours = dict[Label, int]
+#: The most facts whose form is remembered.
+_MOST_REMEMBERED = 100
 
 
 def canonical(facts: Iterable[Fact]) -> Form:
     """The canonical form of a multiset of facts."""
-    facts = list(facts)
+    facts = tuple(facts)
+    return _remembered(facts) if len(facts) <= _MOST_REMEMBERED else _made(facts)
+
+
+@lru_cache(maxsize=256)
+def _remembered(facts: tuple[Fact, ...]) -> Form:
+    """The form of facts that may come again: the runs of one order leave the same, and so do most schedules."""
+    return _made(facts)
+
+
+def _made(facts: Sequence[Fact]) -> Form:
     labels = {term for _, terms in facts for term in terms if isinstance(term, Label)}
     domains = sorted({label.domain for label in labels})
     start = {label: domains.index(label.domain) for label in labels}
