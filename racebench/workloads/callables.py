@@ -6,7 +6,6 @@ takes an asynchronous one. Schedules and load are the drivers'.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib
@@ -201,6 +200,7 @@ _STANDARD = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - compared wit
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120
 
 
+@functools.lru_cache(maxsize=4096)
 def is_application(path: str) -> bool:
     """Whether a file belongs to the application, and not to a library or to racebench."""
     return not (path.startswith(("<", _STANDARD, _PACKAGE)) or any(folder in path for folder in _LIBRARIES))
@@ -208,9 +208,16 @@ def is_application(path: str) -> bool:
 
 def shown(path: str) -> str:
     """A file's path to show: relative to the working folder if it is below it."""
-    with contextlib.suppress(ValueError, OSError):
-        return str(Path(path).relative_to(Path.cwd()))
-    return path
+    try:
+        return _relative(path, os.getcwd())  # noqa: PTH109 - as a text, which is looked up fast
+    except (ValueError, OSError):
+        return path
+
+
+@functools.lru_cache(maxsize=1024)
+def _relative(path: str, folder: str) -> str:
+    """A path below a folder; raises ValueError if it is not. Each step of each schedule asks for the same few."""
+    return str(Path(path).relative_to(folder))
 
 
 def set_up(call: Call, connection: psycopg.Connection[Any]) -> None:
