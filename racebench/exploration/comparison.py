@@ -26,7 +26,7 @@ from racebench.exploration.outcome import ScheduleResult
 from racebench.exploration.preparation import Preparation
 from racebench.exploration.request import ExplorationRequest
 from racebench.exploration.sessions.session import StrategySession
-from racebench.postgres.snapshot import Row
+from racebench.postgres.copied_rows import Row
 
 
 class Comparison:

@@ -24,11 +24,12 @@ from racebench.exploration.result import Beginning, Start
 from racebench.exploration.reuse import Standing
 from racebench.exploration.sessions.session import Session
 from racebench.postgres import definitions
+from racebench.postgres.copied_rows import Row, TableChange
 from racebench.postgres.definitions import Definitions
 from racebench.postgres.large_objects import LargeObjects
 from racebench.postgres.materialized_views import MaterializedViews
 from racebench.postgres.placement import Layout
-from racebench.postgres.snapshot import Row, Snapshot, TableChange
+from racebench.postgres.snapshot import Snapshot
 from racebench.postgres.storage import Care, access_methods
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from psycopg import sql
 
 from racebench.core.errors import DatabaseProblem
 from racebench.core.plain_text import one_line
+from racebench.postgres.copied_rows import Row, TableChange, change_of, rows_of
 from racebench.postgres.message import send
-from racebench.postgres.snapshot import MOST_ROWS, Row, TableChange, change_of, rows_of
+from racebench.postgres.snapshot import MOST_ROWS
 
 #: Views of views are made after those.
 _VIEWS = """

@@ -8,7 +8,6 @@ made anew. Who needs a restore, and when, is the caller's choice.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +20,7 @@ from racebench.core.errors import DatabaseProblem
 from racebench.core.plain_text import one_line
 from racebench.core.quantity import quantity
 from racebench.postgres import storage
+from racebench.postgres.copied_rows import Row, TableChange, change_of, rows_of
 from racebench.postgres.message import Statement, send
 from racebench.postgres.placement import Placement
 from racebench.postgres.storage import Care, Storage, Ties
@@ -77,25 +77,10 @@ WHERE contype = 'f' AND conrelid <> confrelid AND conrelid = ANY({tables}::oid[]
 _REPLICATING = b"SET LOCAL session_replication_role = replica"
 
 
-#: A row: the text of each of its values, None for NULL.
-Row = tuple[str | None, ...]
 #: The number of a table's rows, and the last transaction that wrote one; the last value of a sequence, and whether it
 #: was handed out.
 _Mark = tuple[int, int | None]
 _Value = tuple[int, bool]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableChange:
-    """The rows that a table has more, and those that it has no more, since a snapshot; an updated row is in both.
-
-    `table`: its schema and name. The columns that are generated from others are left out.
-    """
-
-    table: tuple[str, str]
-    columns: tuple[str, ...]
-    added: tuple[Row, ...]
-    removed: tuple[Row, ...]
 
 
 @dataclass(slots=True)
@@ -483,28 +468,6 @@ class Snapshot:
         rows = [tuple(row[1:]) for row in answer]
         tables = len(self._tables)
         return [_mark(row) for row in rows[:tables]], [_value(row) for row in rows[tables:]]
-
-
-def change_of(key: tuple[str, str], columns: tuple[str, ...], before: bytes, now: bytes) -> TableChange | None:
-    """The change of a table's rows, in COPY's text format; None if it has the same rows as before."""
-    was, has = Counter(before.splitlines()), Counter(now.splitlines())
-    added, removed = has - was, was - has
-    if not added and not removed:
-        return None
-    return TableChange(
-        table=key,
-        columns=columns,
-        added=rows_of(columns, sorted(added.elements())),
-        removed=rows_of(columns, sorted(removed.elements())),
-    )
-
-
-def rows_of(columns: tuple[str, ...], lines: Iterable[bytes]) -> tuple[Row, ...]:
-    """Rows in COPY's text format. Escapes are left as they are: equal values have equal texts."""
-    if not columns:
-        return tuple(() for _ in lines)
-    texts = (line.decode(errors="replace").split("\t") for line in lines)
-    return tuple(tuple(None if text == "\\N" else text for text in row) for row in texts)
 
 
 def _mark_query(number: int, name: sql.Identifier) -> sql.Composed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from racebench.postgres.snapshot import Row
+from racebench.postgres.copied_rows import Row
 
 #: The schema and the name of a table; the schema of the search is "".
 Table = tuple[str, str]

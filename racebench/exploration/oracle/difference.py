@@ -17,7 +17,7 @@ from racebench.exploration.oracle.effects import Effect, Oracle, SessionEffect
 from racebench.exploration.oracle.facts import facts
 from racebench.exploration.oracle.labels import Labels, shown
 from racebench.exploration.oracle.serial import Order
-from racebench.postgres.snapshot import TableChange
+from racebench.postgres.copied_rows import TableChange
 
 #: In place of a value that the database made up.
 _MADE_UP = "…"

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from racebench.exploration.oracle.values import Leaf
 from racebench.exploration.told import Told
-from racebench.postgres.snapshot import TableChange
+from racebench.postgres.copied_rows import TableChange
 
 
 class Oracle(StrEnum):

@@ -18,7 +18,7 @@ from racebench.exploration.oracle.canonical import Label, Term
 from racebench.exploration.oracle.defaults import CLOCK, MADE, Column
 from racebench.exploration.oracle.effects import Effect
 from racebench.exploration.oracle.parts import ALONE, apart, between, frame, is_time, number
-from racebench.postgres.snapshot import Row
+from racebench.postgres.copied_rows import Row
 
 #: Where a value occurs: in a column, in what a session's call returned, or in the answers to a statement.
 _Place = tuple[Any, ...]

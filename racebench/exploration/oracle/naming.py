@@ -29,7 +29,7 @@ from racebench.exploration.oracle.accesses import Accesses, Answer, Commit, Key,
 from racebench.exploration.oracle.canonical import Label
 from racebench.exploration.oracle.effects import Effect
 from racebench.exploration.oracle.labels import Labels, Terms
-from racebench.postgres.snapshot import Row
+from racebench.postgres.copied_rows import Row
 
 
 class Name(StrEnum):

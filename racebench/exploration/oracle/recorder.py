@@ -32,9 +32,9 @@ from racebench.exploration.oracle.accesses import (
 from racebench.exploration.oracle.serial import Runner
 from racebench.exploration.sessions.session import NOT_ANSWERED, Session, State, StrategySession
 from racebench.exploration.told import columns_of, rows_of, shown
+from racebench.postgres.copied_rows import Row
 from racebench.postgres.message import Answer as Reply
 from racebench.postgres.questions import Question, ask
-from racebench.postgres.snapshot import Row
 
 #: Of a table with more rows, those alone are read that were written since the schedule began; deletes are not seen.
 _MOST_ROWS = 1_000

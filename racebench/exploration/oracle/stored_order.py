@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from racebench.exploration.oracle.labels import Labels, shown
+from racebench.postgres.copied_rows import Row, rows_of
 from racebench.postgres.placement import Layout, Place, placed
-from racebench.postgres.snapshot import Row, rows_of
 
 _Name = tuple[str, str]
 #: What tells a row of a table from others, without what was made up.

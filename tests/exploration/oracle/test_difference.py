@@ -11,7 +11,7 @@ from racebench.exploration.oracle.difference import difference
 from racebench.exploration.oracle.effects import Effect, Oracle, SessionEffect
 from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.values import leaves
-from racebench.postgres.snapshot import Row, TableChange
+from racebench.postgres.copied_rows import Row, TableChange
 
 LABELS = Labels({("", "items", "id"): "items_id_seq", ("", "items", "parent"): "items_id_seq"}, dict)
 #: The rows that are no more, and the new ones; of updated rows the versions.

@@ -11,7 +11,7 @@ from racebench.exploration.oracle.effects import Effect, Oracle, SessionEffect
 from racebench.exploration.oracle.facts import facts
 from racebench.exploration.oracle.labels import Labels, shown
 from racebench.exploration.oracle.values import leaves
-from racebench.postgres.snapshot import Row, TableChange
+from racebench.postgres.copied_rows import Row, TableChange
 
 TABLE = ("", "orders")
 SHIFTS = {("", "orders_id_seq"): 1000, ("", "items_id_seq"): 2000}

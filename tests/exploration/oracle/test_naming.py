@@ -14,7 +14,7 @@ from racebench.exploration.oracle.accesses import Accesses, Answer, Commit, Sear
 from racebench.exploration.oracle.effects import Effect, SessionEffect
 from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.naming import Name, name_of
-from racebench.postgres.snapshot import TableChange
+from racebench.postgres.copied_rows import TableChange
 
 ACCOUNTS, ORDERS = ("", "accounts"), ("", "orders")
 LABELS = Labels({(*ORDERS, "id"): "orders_id_seq"}, dict)

@@ -13,7 +13,7 @@ from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.serial import ENOUGH_STORED_OTHERWISE, Order, SerialOrders, Shifts
 from racebench.exploration.oracle.stored_order import StoredOrder
 from racebench.exploration.told import Told
-from racebench.postgres.snapshot import TableChange
+from racebench.postgres.copied_rows import TableChange
 
 
 def effect(*rows: str) -> Effect:
