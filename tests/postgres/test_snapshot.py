@@ -104,6 +104,36 @@ def test_every_table_of_a_tree_is_restored(owner: tuple[Connection, str], change
         assert read(connection) == before
 
 
+def test_what_changes_after_the_changes_were_read_is_restored_too(owner: tuple[Connection, str]) -> None:
+    connection, schema = owner
+    connection.execute(TABLES)
+    snapshot, before = Snapshot(connection, schema), read(connection)
+    for more in (
+        "INSERT INTO parent (a) VALUES (4)",
+        "DELETE FROM refers",
+        "SELECT nextval('parent_id_seq')",
+        "SELECT",
+    ):
+        connection.execute("UPDATE halves SET b = 'z' WHERE a = 1")
+        assert [change.table[1] for change in snapshot.changes()] == ["low"]
+        connection.execute(more)
+        snapshot.restore()
+        assert read(connection) == before
+        assert snapshot.changes() == ()
+
+
+def test_changes_are_those_since_the_last_restore(owner: tuple[Connection, str]) -> None:
+    connection, schema = owner
+    connection.execute(TABLES)
+    snapshot = Snapshot(connection, schema)
+    for tables in (["parent"], ["parent", "refers"], ["refers"], [], ["parent"]):
+        for table in tables:
+            connection.execute(sql.SQL("INSERT INTO {} (a) VALUES (11)").format(sql.Identifier(table)))
+        changed = {change.table[1]: len(change.added) for change in snapshot.changes()}
+        assert changed == dict.fromkeys(tables, 1)
+        snapshot.restore()
+
+
 def test_a_restore_fires_no_trigger_and_leaves_each_as_it_was(owner: tuple[Connection, str]) -> None:
     connection, schema = owner
     connection.execute(TRIGGERS.encode())
