@@ -202,7 +202,7 @@ class Objects:
             return
         found: dict[str, list[tuple[str | None, bool]]] = {name: [] for name in names}
         parameters = {"names": sorted(names), "harmless": _HARMLESS}
-        for name, text, is_body in self.connection.execute(_OBJECTS, parameters).fetchall():
+        for name, text, is_body in self.connection.execute(_OBJECTS, parameters, prepare=True).fetchall():
             found[name].append((text, is_body))
         self._found |= found
         self._mentioned |= {name: set().union(*(mentioned(text) for text, _ in found[name])) for name in found}

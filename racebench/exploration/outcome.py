@@ -211,7 +211,7 @@ class AnomalyCounter:
 
     def _ask(self, name: str, query: str) -> psycopg.Cursor[Any]:
         try:
-            return self._connection.execute(query.encode(), prepare=True)
+            return self._connection.execute(query.encode())  # not prepared: a session may alter what it reads
         except psycopg.OperationalError as problem:
             raise DatabaseProblem(f"invariant '{name}' cannot be asked: {one_line(str(problem))}") from None
         except psycopg.Error as problem:
@@ -222,6 +222,6 @@ class AnomalyCounter:
         if self._rows is None:
             return []
         try:
-            return self._connection.execute(self._rows, (tenant,), prepare=True).fetchall()
+            return self._connection.execute(self._rows, (tenant,)).fetchall()
         except psycopg.Error as problem:
             raise DatabaseProblem(f"the rows of a schedule cannot be read: {one_line(str(problem))}") from None

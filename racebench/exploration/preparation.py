@@ -99,7 +99,7 @@ def prepare(
         here = stack.enter_context(place(target, schema, definition, reuse, step_limit, tell))
         monitor = here.monitor
     else:
-        monitor = connect(target, schema=schema, settings={"statement_timeout": step_limit})
+        monitor = connect(target, schema=schema, settings={"statement_timeout": step_limit}, prepares=True)
         stack.callback(monitor.close)  # in whatever state: an interruption may have left it in the middle of a query
     after_sessions = stack.enter_context(ExitStack())
     original = None

@@ -131,7 +131,9 @@ def _new(
         Control(target) as control,
         fresh_schema(target, schema, scenario, strategy, consumers, tell=tell, control=control),
         # It is closed in whatever state: an interruption may have left it in the middle of a query.
-        contextlib.closing(connect(target, schema=schema, settings={"statement_timeout": step_limit})) as monitor,
+        contextlib.closing(
+            connect(target, schema=schema, settings={"statement_timeout": step_limit}, prepares=True)
+        ) as monitor,
     ):
         keep_from_autovacuum(monitor, schema)
         yield Place(monitor)

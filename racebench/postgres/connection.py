@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ ACCEPTED = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.Exec
 
 
 _DENIED = b"42501"
+#: After so many times a statement would be prepared unasked.
+_NEVER = sys.maxsize
 #: libpq 16.
 _FIRST_WITH_REQUIRE_AUTH = 160000
 
@@ -42,11 +45,13 @@ def connect(
     settings: Mapping[str, str] | None = None,
     autocommit: bool = True,
     own_code: bool = False,
+    prepares: bool = False,
 ) -> psycopg.Connection[tuple[Any, ...]]:
     """Connect, in autocommit mode unless told otherwise, with `search_path` set to the schema and the given settings.
 
     `own_code`: the session runs the user's own code, and keeps the settings of the role and the database; others have
     those that strategies are defined under. On a user's server the schema is asked for before anything is sent.
+    `prepares`: statements are prepared where that is asked for (`prepare=True`), and no others; none behind a pooler.
     Of racebench's own pooler the sessions have the schema and the settings that it was started with, and no others.
     Raises DatabaseProblem, in one line and without the password, when the server cannot be reached or the session
     would work in another schema.
@@ -68,9 +73,10 @@ def connect(
         parameters["client_encoding"] = "UTF8"  # of scripts, and of a database of any encoding
     # A stray PGSERVICE or PGOPTIONS must not reach the embedded server; PGDATESTYLE would win over the options.
     unwanted = "PG" if target.sealed else "" if own_code else "PGDATESTYLE"
+    threshold = _NEVER if prepares and not target.pooled else None
     try:
         with hidden(unwanted) if unwanted else contextlib.nullcontext():
-            connection = psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=None)  # type: ignore[arg-type]
+            connection = psycopg.connect(**parameters, autocommit=autocommit, prepare_threshold=threshold)  # type: ignore[arg-type]
     except (psycopg.Error, UnicodeError) as problem:
         raise DatabaseProblem(f"cannot connect to {target.label}: {one_line(str(problem))}") from None
     if (watch := watching.current()) is not None:

@@ -43,6 +43,16 @@ def test_a_lost_connection_is_a_problem_of_the_database_with_its_notes(users_ser
     assert "\n" not in str(raised.value)
 
 
+def test_statements_are_prepared_where_that_is_asked_for_alone(embedded: Target) -> None:
+    for prepares, prepared in ((True, ["SELECT 1"]), (False, [])):
+        with connect(embedded, prepares=prepares) as connection:
+            for _ in range(10):
+                connection.execute("SELECT 1", prepare=True)
+                connection.execute("SELECT 2")
+            found = connection.execute("SELECT statement FROM pg_prepared_statements").fetchall()
+        assert [row[0] for row in found] == prepared
+
+
 def test_other_exceptions_pass() -> None:
     target = Target(kind="external", parameters={}, label="here")
     with pytest.raises(psycopg.ProgrammingError), naming_lost_connections(target):
