@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from racebench.api import Bench
-from racebench.exploration.oracle.accesses import Accesses, Answer, Commit, Search, Write
+from racebench.exploration.oracle.accesses import Accesses, Alone, Answer, Commit, Search, Write
 from racebench.exploration.oracle.effects import Effect, SessionEffect
 from racebench.exploration.oracle.labels import Labels
 from racebench.exploration.oracle.naming import Name, name_of
@@ -156,6 +156,24 @@ def test_a_made_up_value_is_no_duplicate_number() -> None:
     effect = left(ORDERS, {"id": "7", "name": "x"}, {"id": "7", "name": "y"})
     serial = left(ORDERS, {"id": "1", "name": "x"}, {"id": "2", "name": "y"})
     assert named(overlooking(*writes, table=ORDERS), effect, [serial]) is Name.PHANTOM
+
+
+def test_a_session_runs_alone_where_a_name_depends_on_what_it_changes_then() -> None:
+    zero, one = ([answer(count, table=ORDERS, column=None)] * 2 for count in "01")
+    reads = [search(1, 0), search(2, 1)]
+    # What s1 has inserted keeps the commit of s2 from changing the answer.
+    commits = [commit(1, 3, insert("1"), before=zero, after=one), commit(2, 5, insert("2"), before=one, after=one)]
+    ran: list[int] = []
+
+    def run(session: int) -> Sequence[Commit]:
+        ran.append(session)
+        return [commit(session, 1, insert("1"), before=zero, after=one)]
+
+    accesses = Accesses(searches=reads, commits=commits, alone=Alone(commits, run))
+    assert named(accesses, left(ORDERS)) is Name.PHANTOM
+    assert ran == [2]
+    fewer = Accesses(searches=reads, commits=commits, alone=Alone(commits, lambda _: []))
+    assert named(fewer, left(ORDERS)) is None
 
 
 def transfer(first: Answer, second: Answer, *, told: str, query: str = "SELECT …") -> Accesses:
