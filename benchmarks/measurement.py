@@ -29,6 +29,10 @@ from racebench.reports.results.document import now, write_atomically
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
 
+# With it set, each command compiles racebench's modules of a checkout anew. pip compiles what it installs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 _T = TypeVar("_T")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
