@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -72,7 +73,7 @@ def _start(machines: int, folder: str, *, forked: bool) -> Any:
             dashboard_address="127.0.0.1:0",  # None would be port 8787, and a warning where that is occupied
             scheduler_kwargs={"dashboard": False},
             local_directory=folder,
-            env={"TMPDIR": folder},
+            env={**os.environ, "TMPDIR": folder},  # a fork server that runs already has an older one
             preload=["racebench.executors.own_folder"],
             silence_logs=logging.CRITICAL,
         )

@@ -205,6 +205,14 @@ def test_a_row_of_a_matrix_is_of_one_machine_also_if_another_was_lost_meanwhile(
         assert alone.notes[-1].startswith("measured on machine tcp://127.0.0.1:")
 
 
+def test_machines_that_are_started_here_have_the_present_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the process that they are forked from began with another one."""
+    for value in ("first", "second"):
+        monkeypatch.setenv("TEST_OF_MACHINES", value)
+        with connecting.connected(Scheduler.parse("local"), machines=1) as client:
+            assert set(client.run(os.getenv, "TEST_OF_MACHINES").values()) == {value}
+
+
 def test_a_row_that_nobody_waits_for_ends(
     client: Any, embedded: Target, processes: Processes, version_counter: Scenario
 ) -> None:

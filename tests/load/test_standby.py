@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -293,7 +294,10 @@ def test_an_embedded_standby_is_started_by_an_option_and_is_late(racebench: Comm
     assert "with a hot standby 300 ms behind" in said
     assert "left out: claim-queue: writes, which a standby refuses" in said
     assert "left out: logical-slot: has SQL to open, which only a primary runs" in said
-    assert "on the standby 'cursor' missed no row and was given rows 3" in said
+    given = re.search(r"on the standby 'cursor' missed no row and was given rows ([\d,.]+) ms \(median\)", said)
+    assert given is not None, said
+    # From the answer to the COMMIT on, which on a busy machine comes some time after the commit.
+    assert float(given[1].replace(",", "")) > 150
     assert "crossed advisory: late_p50_ms < 100" in said
 
 
