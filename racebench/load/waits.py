@@ -13,6 +13,7 @@ from racebench.core.model import Load, Sleep, Strategy
 from racebench.core.target import Pooling, Target
 from racebench.executors import Channel, Executor
 from racebench.postgres import waits
+from racebench.workloads.retry import longest_pause_s
 
 _ANSWER_SECONDS = 5.0
 #: How long the server's sessions must be unchanged, beside their longest delay, before a wait is taken for endless.
@@ -62,7 +63,7 @@ def quiet_before_endless(target: Target, strategy: Strategy, load: Load) -> floa
     shared = target.pooler in (Pooling.TRANSACTION, Pooling.STATEMENT)
     if not shared or strategy.is_application or load.faults or "timeout" in str(strategy).lower():
         return None
-    longest_us = load.longest_us + (16e3 * strategy.retry.backoff_ms if strategy.retry else 0)
+    longest_us = load.longest_us + longest_pause_s(strategy.retry) * 1e6
     for step in strategy.script.steps:
         if isinstance(step, Sleep) and step.amount not in _OF_THE_LOAD:
             if isinstance(step.amount, str):

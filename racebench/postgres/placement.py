@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 import psycopg
 from psycopg import pq, sql
 
 from racebench.postgres.message import Statement, send
+from racebench.postgres.saved_table import SavedTable
 from racebench.postgres.storage import Ties
 
 #: The page of a row, and its number there.
@@ -32,30 +33,15 @@ _READING = b"SET LOCAL lock_timeout = '20ms'"
 _WRITING = b"SET LOCAL lock_timeout = '1s'"
 
 
-class Table(Protocol):
-    """A table of a snapshot: see there."""
-
-    oid: int
-    key: tuple[str, str]
-    name: sql.Identifier
-    columns: tuple[str, ...]
-    reading: bytes
-    filling: bytes
-    triggers: list[tuple[str, str]]
-
-
-AnyTable = TypeVar("AnyTable", bound=Table)
-
-
-class Placement(Generic[AnyTable]):
+class Placement:
     """The places of rows. `alone`: makes a transaction of statements in which the triggers of tables do not fire."""
 
     def __init__(
         self,
         connection: psycopg.Connection[Any],
-        tables: Sequence[AnyTable],
+        tables: Sequence[SavedTable],
         ties: Ties,
-        alone: Callable[[Sequence[AnyTable], Sequence[Statement]], Sequence[Statement]],
+        alone: Callable[[Sequence[SavedTable], Sequence[Statement]], Sequence[Statement]],
     ) -> None:
         self._connection, self._tables, self._ties, self._alone = connection, tables, ties, alone
 
@@ -77,8 +63,8 @@ class Placement(Generic[AnyTable]):
             return {}
         return {table.key: (table.columns, answer.copied) for table, answer in zip(tables, answers[2:-1], strict=True)}
 
-    def rearrange(self, arranging: Arranging, concerned: Callable[[tuple[str, str]], bool]) -> bool:
-        """Store the rows of tables in another order; False if that cannot be done. Sequences stay as they are.
+    def rearrange(self, arranging: Arranging, concerned: Callable[[tuple[str, str]], bool]) -> None:
+        """Store the rows of tables in another order, unless that cannot be done. Sequences stay as they are.
 
         `concerned`: whether this is asked for a table, by its schema and name. No session may be in a transaction.
         Raises psycopg.Error if the connection is lost.
@@ -88,8 +74,6 @@ class Placement(Generic[AnyTable]):
         except psycopg.Error:
             if self._connection.pgconn.status != pq.ConnStatus.OK:
                 raise
-            return False
-        return True
 
     def _rearrange(self, arranging: Arranging, concerned: Callable[[tuple[str, str]], bool]) -> None:
         reached = set(self._ties.with_others([table.oid for table in self._tables if concerned(table.key)]))

@@ -9,7 +9,6 @@ made anew. Who needs a restore, and when, is the caller's choice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, LiteralString
 
@@ -23,7 +22,8 @@ from racebench.postgres import storage
 from racebench.postgres.copied_rows import Row, TableChange, change_of, rows_of
 from racebench.postgres.message import Statement, send
 from racebench.postgres.placement import Placement
-from racebench.postgres.storage import Care, Storage, Ties
+from racebench.postgres.saved_table import Mark, SavedTable, Value
+from racebench.postgres.storage import Care, Ties
 
 #: The most rows of a table that are kept in memory.
 MOST_ROWS = 100_000
@@ -77,33 +77,6 @@ WHERE contype = 'f' AND conrelid <> confrelid AND conrelid = ANY({tables}::oid[]
 _REPLICATING = b"SET LOCAL session_replication_role = replica"
 
 
-#: The number of a table's rows, and the last transaction that wrote one; the last value of a sequence, and whether it
-#: was handed out.
-_Mark = tuple[int, int | None]
-_Value = tuple[int, bool]
-
-
-@dataclass(slots=True)
-class _Table:
-    """`key`: its schema and name. `storage`: as the setup left it; None if it was not looked at.
-
-    `reading`, `emptying`, `filling`: statements that read its rows, remove them, and take them back. They name the
-    columns, so that one more column does not matter.
-    """
-
-    oid: int
-    key: tuple[str, str]
-    name: sql.Identifier
-    columns: tuple[str, ...]
-    reading: bytes
-    emptying: bytes
-    filling: bytes
-    rows: bytes
-    mark: _Mark
-    triggers: list[tuple[str, str]]
-    storage: Storage | None
-
-
 class Snapshot:
     """What a schema's tables and sequences held when it was taken. Raises DatabaseProblem.
 
@@ -125,9 +98,9 @@ class Snapshot:
         #: The names of sequences as literals.
         self._names: dict[tuple[str, str], bytes] = {}
         #: What it said when changes were last asked for; None if something was restored since.
-        self._left: tuple[list[_Mark], list[_Value]] | None = None
+        self._left: tuple[list[Mark], list[Value]] | None = None
         #: The tables that had changed then, which the next changes are likely to be in.
-        self._likely: list[_Table] = []
+        self._likely: list[SavedTable] = []
         which = {"schema": sql.Literal(schema), "others": sql.Literal(others)}
         try:
             self._superuser = _may_replicate(connection)
@@ -200,7 +173,7 @@ class Snapshot:
         return {table.key: (table.columns, rows_of(table.columns, table.rows.splitlines())) for table in self._tables}
 
     @property
-    def placement(self) -> Placement[_Table]:
+    def placement(self) -> Placement:
         """Where the rows are stored."""
         return Placement(self._connection, self._tables, self._ties, self._without_triggers)
 
@@ -231,7 +204,7 @@ class Snapshot:
             raise DatabaseProblem(f"a sequence cannot be moved on: {one_line(str(problem))}") from None
         return shifted
 
-    def _read_changed(self) -> list[tuple[_Table, bytes]]:
+    def _read_changed(self) -> list[tuple[SavedTable, bytes]]:
         """The tables that have changed, with their rows. Those that had changed before are read at once."""
         if not self._asking:
             return []
@@ -245,13 +218,13 @@ class Snapshot:
         self._likely = [table for table in changed if len(table.rows) < _READ_AT_ONCE]
         return [(table, rows[table.oid]) for table in changed]
 
-    def _changed(self) -> list[_Table]:
+    def _changed(self) -> list[SavedTable]:
         return self._differing(self._state()[0])
 
-    def _differing(self, marks: Sequence[_Mark]) -> list[_Table]:
+    def _differing(self, marks: Sequence[Mark]) -> list[SavedTable]:
         return [table for table, mark in zip(self._tables, marks, strict=True) if mark != table.mark]
 
-    def _is_restored_from(self, marks: Sequence[_Mark], values: Sequence[_Value]) -> bool:
+    def _is_restored_from(self, marks: Sequence[Mark], values: Sequence[Value]) -> bool:
         """Restore what has changed by a state that was seen, and say whether that was everything.
 
         It is not if something has changed since, or if what is written is changed by a rule or a trigger.
@@ -270,7 +243,7 @@ class Snapshot:
         self._clean(changed)
         return whole
 
-    def _restore_rows(self, changed: list[_Table], values: Sequence[_Value] = ()) -> None:
+    def _restore_rows(self, changed: list[SavedTable], values: Sequence[Value] = ()) -> None:
         """Restore the rows of tables, if any have changed, and the sequences, of which these values are known."""
         changed, filled, statements = self._restoring(changed, values)
         if changed:
@@ -280,8 +253,8 @@ class Snapshot:
         self._clean(changed)
 
     def _restoring(
-        self, changed: list[_Table], values: Sequence[_Value]
-    ) -> tuple[list[_Table], list[_Table], list[Statement]]:
+        self, changed: list[SavedTable], values: Sequence[Value]
+    ) -> tuple[list[SavedTable], list[SavedTable], list[Statement]]:
         """The tables that are written if some have changed, those of them that are filled, and the statements."""
         if changed and not self._superuser:
             changed = self._tables  # foreign keys are checked: the tables that refer to a changed one go with it
@@ -294,7 +267,7 @@ class Snapshot:
         filling = [table.filling for table in filled]
         return changed, filled, [*self._without_triggers(changed, [*emptying, *filling]), *differing]
 
-    def _clean(self, changed: Sequence[_Table]) -> None:
+    def _clean(self, changed: Sequence[SavedTable]) -> None:
         """Count a restore, and remove the dead rows at times."""
         self._restores += bool(changed)
         # Made anew where possible: after VACUUM the server would know more of the tables, and plan in another way.
@@ -302,13 +275,15 @@ class Snapshot:
             for table in changed:
                 send(self._connection, [sql.SQL("VACUUM {}").format(table.name)])
 
-    def _write(self, tables: Sequence[_Table], statements: Sequence[Statement], filled: Sequence[_Table]) -> None:
+    def _write(
+        self, tables: Sequence[SavedTable], statements: Sequence[Statement], filled: Sequence[SavedTable]
+    ) -> None:
         """Write the rows of tables anew and note their new marks; `filled`: whose rows the statements copy, in order.
 
         Raises DatabaseProblem if a table has not as many rows as before.
         """
         # The tables that no rule or trigger keeps from being emptied need not be asked.
-        known: dict[int, _Mark] = {table.oid: (0, None) for table in tables if self._superuser and not table.rows}
+        known: dict[int, Mark] = {table.oid: (0, None) for table in tables if self._superuser and not table.rows}
         marking = [_mark_query(0, table.name) for table in tables if table.oid not in known]
         answers = send(self._connection, [*statements, *marking], [table.rows for table in filled])
         marks = (_mark(answer.rows[0][1:]) for answer in answers[len(statements) :])
@@ -367,14 +342,14 @@ class Snapshot:
             self._describe(table)
         return True
 
-    def _describe(self, table: _Table) -> None:
+    def _describe(self, table: SavedTable) -> None:
         """Have the server look at a table that was made anew, as far as it had done so before: plans depend on that."""
         if table.storage is not None and table.storage.vacuumed:
             send(self._connection, [sql.SQL("VACUUM {}").format(table.name)])
         elif table.storage is not None and table.storage.analyzed and not table.storage.built:
             send(self._connection, [sql.SQL("ANALYZE {}").format(table.name)])
 
-    def _without_triggers(self, tables: Sequence[_Table], statements: Sequence[Statement]) -> list[Statement]:
+    def _without_triggers(self, tables: Sequence[SavedTable], statements: Sequence[Statement]) -> list[Statement]:
         """A transaction in which statements fire no trigger of these tables, and check no foreign key if possible."""
         return [
             b"BEGIN",
@@ -394,7 +369,9 @@ class Snapshot:
     def _bytes(self, text: LiteralString, name: sql.Composable) -> bytes:
         return sql.SQL(text).format(name).as_bytes(self._connection)
 
-    def _read(self, names: Mapping[int, tuple[str, str]], *, physical: bool) -> tuple[list[_Table], Ties, list[_Value]]:
+    def _read(
+        self, names: Mapping[int, tuple[str, str]], *, physical: bool
+    ) -> tuple[list[SavedTable], Ties, list[Value]]:
         """The tables of these names, by OID, and the values of the sequences."""
         tables = {oid: sql.Identifier(*key) for oid, key in names.items()}
         oids = sql.Literal([*tables])
@@ -431,7 +408,7 @@ class Snapshot:
         rows_of = dict(zip(ordered, send(self._connection, [*reading.values()]), strict=True))
         firing = _FIRING_IN_REPLICA if self._superuser else _FIRING_OTHERWISE
         found = [
-            _Table(
+            SavedTable(
                 oid,
                 key,
                 tables[oid],
@@ -457,13 +434,13 @@ class Snapshot:
         query = sql.SQL("{} ORDER BY 1").format(sql.SQL(" UNION ALL ").join(parts))
         self._asking = query.as_bytes(self._connection) if parts else b""
 
-    def _state(self) -> tuple[list[_Mark], list[_Value]]:
+    def _state(self) -> tuple[list[Mark], list[Value]]:
         """The marks of the tables and the values of the sequences now."""
         if not self._asking:
             return [], []
         return self._said(self._connection.execute(self._asking, prepare=True).fetchall())
 
-    def _said(self, answer: Sequence[Sequence[Any]]) -> tuple[list[_Mark], list[_Value]]:
+    def _said(self, answer: Sequence[Sequence[Any]]) -> tuple[list[Mark], list[Value]]:
         """The marks and the values in an answer."""
         rows = [tuple(row[1:]) for row in answer]
         tables = len(self._tables)
@@ -474,7 +451,7 @@ def _mark_query(number: int, name: sql.Identifier) -> sql.Composed:
     return sql.SQL("SELECT {}, count(*), max(xmin::text::bigint) FROM ONLY {}").format(sql.Literal(number), name)
 
 
-def _mark(row: Sequence[Any]) -> _Mark:
+def _mark(row: Sequence[Any]) -> Mark:
     rows, latest = row
     return int(rows), None if latest is None else int(latest)
 
@@ -484,12 +461,12 @@ def _value_query(number: int, key: tuple[str, str]) -> sql.Composed:
     return query.format(sql.Literal(number), sql.Identifier(*key))
 
 
-def _value(row: Sequence[Any]) -> _Value:
+def _value(row: Sequence[Any]) -> Value:
     last, called = row
     return int(last), bool(int(called))
 
 
-def _switches(tables: Sequence[_Table], *, enabled: bool) -> list[Statement]:
+def _switches(tables: Sequence[SavedTable], *, enabled: bool) -> list[Statement]:
     """What disables the triggers of tables that a restore would fire, or enables them as they were."""
     command = sql.SQL("ALTER TABLE {} {} {}")
     return [
@@ -499,7 +476,7 @@ def _switches(tables: Sequence[_Table], *, enabled: bool) -> list[Statement]:
     ]
 
 
-def _built(tables: Iterable[_Table]) -> list[sql.Identifier]:
+def _built(tables: Iterable[SavedTable]) -> list[sql.Identifier]:
     return [name for table in tables if table.storage is not None for name in table.storage.built]
 
 

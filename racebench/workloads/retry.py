@@ -14,6 +14,11 @@ from racebench.core.model import Outcome, Retry
 _MOST_BACKOFF = 16
 
 
+def longest_pause_s(rule: Retry | None) -> float:
+    """The longest pause between two tries, in seconds."""
+    return 0.0 if rule is None else rule.backoff_ms * _MOST_BACKOFF / 1e3
+
+
 class Tries:
     """The tries of one operation. `number`: the current one, from 1; `most`: a limit below the rule's own."""
 

@@ -42,7 +42,7 @@ def watcher(signal_name: str) -> Iterator[Callable[[int], None]]:
     pipe = shell.stdin
 
     def watch(pid: int) -> None:
-        with contextlib.suppress(OSError):  # somebody has ended the shell
+        with contextlib.suppress(OSError):  # another process has ended the shell
             pipe.write(b"%d\n" % pid)
             pipe.flush()
 
